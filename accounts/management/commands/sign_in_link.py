@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts.models import User
+from accounts.sign_in import issue_sign_in_link, sign_in_path
+
+
+class Command(BaseCommand):
+    help = "Prints a link that signs a user in: once, and within ten minutes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("user", help="username")
+        parser.add_argument(
+            "--base-url", default="", help="put before the path, for example https://agents.example.com"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = User.objects.filter(username__iexact=options["user"]).first()
+        if user is None:
+            raise CommandError(f"There is no user “{options['user']}”.")
+        if not user.is_active:
+            raise CommandError(f"{user.label} is inactive and can't sign in.")
+        self.stdout.write(options["base_url"].rstrip("/") + sign_in_path(issue_sign_in_link(user)))

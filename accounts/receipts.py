@@ -1,0 +1,133 @@
+"""The audit log: one hash chain a team. `verify` names every receipt that was changed, removed or moved."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import rfc8785
+from django.db import transaction
+from django.utils import timezone
+from pydantic import JsonValue
+
+from accounts.models import Receipt, Team, User
+from accounts.schemas import type_of_payload
+
+LARGEST_EXACT = 2**53 - 1
+"""RFC 8785 knows numbers as doubles. PostgreSQL gives 1e22 back as an integer: beyond this, both are hashed alike."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`kind`: changed, gap, reorder, truncated. `seq`: where."""
+
+    seq: int
+    kind: str
+    detail: str
+
+    def as_dict(self) -> dict[str, int | str]:
+        return asdict(self)
+
+
+def append(
+    team_id: uuid.UUID,
+    kind: str,
+    *,
+    actor: User | str,
+    subject_type: str,
+    subject_id: object,
+    payload: Mapping[str, JsonValue],
+) -> Receipt:
+    """Within the caller's transaction, so that the receipt stands if and only if the event does.
+
+    `actor` is a person, or the name of what acted without one. Writers of a team wait for each other at its row.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("a receipt belongs into the transaction of its event")
+    team = lock_team(team_id)
+    receipt = Receipt(
+        team=team,
+        seq=team.receipts_seq + 1,
+        kind=kind,
+        actor=actor if isinstance(actor, User) else None,
+        actor_label=actor.label if isinstance(actor, User) else actor,
+        subject_type=subject_type,
+        subject_id=str(subject_id),
+        at=timezone.now(),
+        payload=type_of_payload.validate_python(dict(payload)),
+        prev_hash=team.receipts_hash,
+    )
+    receipt.hash = _hash(receipt)
+    receipt.save(force_insert=True)
+    Team.objects.filter(id=team_id).update(receipts_seq=receipt.seq, receipts_hash=receipt.hash)
+    return receipt
+
+
+def lock_team(team_id: uuid.UUID) -> Team:
+    """Holds the team's row until the transaction ends. On SQLite every transaction has the only write lock anyway."""
+    return Team.objects.select_for_update(no_key=True).get(id=team_id)
+
+
+def verify(team: Team) -> list[Problem]:
+    """What is wrong with the team's chain, in its order; an empty list when nothing is."""
+    with transaction.atomic():
+        end = lock_team(team.id)
+        problems = list(_broken_links(team))
+        last = Receipt.objects.filter(team=team).order_by("-seq").first()
+    found = (last.seq, last.hash) if last else (0, "")
+    if found[0] < end.receipts_seq:
+        detail = f"receipts {found[0] + 1} to {end.receipts_seq} are missing at the end"
+        problems.append(Problem(end.receipts_seq, "truncated", detail))
+    elif found != (end.receipts_seq, end.receipts_hash):
+        problems.append(Problem(found[0], "changed", "the last receipt is not the one that was written last"))
+    return problems
+
+
+def _broken_links(team: Team) -> Iterator[Problem]:
+    expected_seq, prev_hash = 1, ""
+    for receipt in Receipt.objects.filter(team=team).order_by("seq").iterator(chunk_size=1000):
+        if receipt.seq != expected_seq:
+            yield Problem(receipt.seq, "gap", f"receipts {expected_seq} to {receipt.seq - 1} are missing")
+        elif receipt.prev_hash != prev_hash:
+            yield Problem(receipt.seq, "reorder", "it does not follow the receipt before it")
+        if receipt.hash != _hash_or_empty(receipt):
+            yield Problem(receipt.seq, "changed", "its content is not what was written")
+        expected_seq, prev_hash = receipt.seq + 1, receipt.hash
+
+
+def _hash_or_empty(receipt: Receipt) -> str:
+    try:
+        return _hash(receipt)
+    except (ValueError, rfc8785.CanonicalizationError):
+        return ""  # nothing that can't be hashed was ever written
+
+
+def _hash(receipt: Receipt) -> str:
+    """SHA-256 in hex over canonical JSON (RFC 8785) of every field but the hash itself."""
+    fields: dict[str, JsonValue] = {
+        "actor": str(receipt.actor_id) if receipt.actor_id else None,
+        "actor_label": receipt.actor_label,
+        "at": receipt.at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+        "id": str(receipt.id),
+        "kind": receipt.kind,
+        "payload": _as_doubles(receipt.payload),
+        "prev_hash": receipt.prev_hash,
+        "seq": receipt.seq,
+        "subject_id": receipt.subject_id,
+        "subject_type": receipt.subject_type,
+        "team": str(receipt.team_id),
+    }
+    return hashlib.sha256(rfc8785.dumps(fields)).hexdigest()
+
+
+def _as_doubles(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _as_doubles(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_doubles(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_EXACT:
+        return float(value)
+    return value

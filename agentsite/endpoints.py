@@ -1,0 +1,62 @@
+"""The endpoints of approvals, traces and costs. The apps give plain functions; here they get their addresses."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Router
+
+from approvals import api as approvals
+from runs.api.endpoints import Limit, access_of
+from runs.api.idempotent import idempotent
+from runs.errors import Invalid
+from traces import api as traces
+from traces.export import costs_csv
+
+approvals_router = Router(tags=["approvals"])
+traces_router = Router(tags=["traces and costs"])
+
+
+@approvals_router.get("/approvals", response=dict)
+def list_batches(
+    request: HttpRequest,
+    status: approvals.Status = "pending",
+    limit: Limit = approvals.DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    try:
+        return approvals.list_batches(access_of(request), status, limit=limit, cursor=cursor)
+    except approvals.BadCursor as error:
+        raise Invalid({"cursor": str(error)}) from error
+
+
+@approvals_router.post("/approvals/{batch_id}/decisions", response=dict)
+@idempotent
+def decide(request: HttpRequest, batch_id: str, payload: approvals.DecisionsIn) -> dict[str, Any]:
+    return approvals.decide_json(access_of(request), batch_id, payload)
+
+
+@traces_router.get("/traces", response=dict)
+def search(request: HttpRequest, asked: Query[traces.TraceSearch]) -> dict[str, Any]:
+    return traces.list_traces(access_of(request), asked)
+
+
+@traces_router.get("/traces/aggregate", response=dict)
+def aggregate(request: HttpRequest, asked: Query[traces.TraceAggregate]) -> dict[str, Any]:
+    return traces.aggregate_traces(access_of(request), asked)
+
+
+@traces_router.get("/traces/{run_id}", response=dict)
+def trace(request: HttpRequest, run_id: str, format: Literal["json", "otlp"] = "json") -> dict[str, Any]:  # noqa: A002
+    return traces.trace(access_of(request), run_id, format)
+
+
+@traces_router.get("/costs", response=dict)
+def costs(request: HttpRequest, asked: Query[traces.CostQuery]) -> dict[str, Any] | HttpResponse:
+    report = traces.cost_report(access_of(request), asked)
+    if asked.format == "csv":
+        response = HttpResponse(costs_csv(report), content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = 'attachment; filename="costs.csv"'
+        return response
+    return traces.costs_json(report)

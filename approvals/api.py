@@ -1,0 +1,161 @@
+"""CONTRACT's shapes of `GET /approvals` and `POST /approvals/{batch}/decisions`, for whoever mounts them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import uuid
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from django.db.models import Q, QuerySet
+from pydantic import Field
+
+from accounts.access import Access
+from approvals import inbox
+from approvals.inbox import Line, Outcome
+from approvals.models import Decision, Verdict
+from runs.models import Action, Batch
+from runs.schemas import Strict
+
+DEFAULT_LIMIT = 50
+LARGEST_LIMIT = 200
+Status = Literal["pending", "decided", "all"]
+SORT = {"pending": ("expires_at", "gt"), "decided": ("closed_at", "lt"), "all": ("created_at", "lt")}
+
+
+class DecisionIn(Strict):
+    action: uuid.UUID
+    digest: Annotated[str, Field(min_length=1, max_length=64)]
+    verdict: Literal["approve", "reject", "answer", "happened", "did_not_happen"]
+    args: dict[str, Any] | None = None
+    note: Annotated[str, Field(max_length=inbox.NOTE_LENGTH)] | None = None
+    answer: Annotated[str, Field(max_length=inbox.NOTE_LENGTH)] | None = None
+
+
+class DecisionsIn(Strict):
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    decisions: Annotated[list[DecisionIn], Field(min_length=1, max_length=1000)]
+    # The other two modes of CONTRACT are refused, not ignored: an approver who asks for "all or nothing" must get it.
+    execution: Literal["independent"] = "independent"
+
+
+class BadCursor(ValueError):
+    """The cursor is none that a list of this kind gave out."""
+
+
+def list_batches(
+    access: Access, status: Status = "pending", *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> dict[str, Any]:
+    """`{items: [Batch], next}`; `next` is null on the last page. Raises BadCursor."""
+    limit = max(1, min(limit, LARGEST_LIMIT))
+    found = inbox.batches(access, status)
+    if cursor:
+        found = _after(found, status, cursor)
+    page = list(found[: limit + 1])
+    following = _cursor(page[limit - 1], status) if len(page) > limit else None
+    return {"items": [batch_json(batch) for batch in page[:limit]], "next": following}
+
+
+def decide_json(access: Access, batch_id: uuid.UUID | str, payload: DecisionsIn) -> dict[str, Any]:
+    """`{results: [...]}`, one a decision, in their order. Raises Http404 and MissingRight."""
+    lines = [
+        Line(
+            action=decision.action,
+            digest=decision.digest,
+            verdict=Verdict(decision.verdict),
+            args=decision.args,
+            note=decision.note or "",
+            answer=decision.answer or "",
+        )
+        for decision in payload.decisions
+    ]
+    outcomes = inbox.decide(access, batch_id, payload.version, lines, channel="api")
+    return {"results": [outcome_json(outcome) for outcome in outcomes]}
+
+
+def batch_json(batch: Batch) -> dict[str, Any]:
+    """Of a batch read through `inbox.with_actions`."""
+    return {
+        "id": str(batch.id),
+        "version": batch.version,
+        "run": str(batch.run_id),
+        "agent": batch.run.agent.slug,
+        "title": batch.title,
+        "why": batch.why,
+        "status": "pending" if batch.status == "open" else "decided",
+        "expires_at": rfc3339(batch.expires_at),
+        "actions": [action_json(action) for action in batch.actions.all()],
+    }
+
+
+def action_json(action: Action) -> dict[str, Any]:
+    return {
+        "id": str(action.id),
+        "digest": action.digest,
+        "kind": action.kind,
+        "tool": action.tool,
+        "args": action.args,
+        "risk": action.risk,
+        "confidence": action.confidence,
+        "route_reason": action.route_reason,
+        "preview": action.preview or {"type": "arguments"},
+        "status": action.status,
+        "needed": action.needed,
+        "decisions": [decision_json(decision) for decision in _said_of(action)],
+        "supersedes": str(action.supersedes_id) if action.supersedes_id else None,
+        "result": action.result,
+        "expires_at": rfc3339(action.expires_at),
+    }
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    return {
+        "by": decision.actor.username,
+        "verdict": decision.verdict,
+        "note": decision.note,
+        "at": rfc3339(decision.at),
+    }
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """`by`, `at` and `superseded_by` are there only when they say something."""
+    shown: dict[str, Any] = {
+        "action": str(outcome.action),
+        "outcome": outcome.result.value,
+        "detail": outcome.detail,
+    }
+    if outcome.by is not None:
+        shown["by"] = outcome.by.username
+    if outcome.at is not None:
+        shown["at"] = rfc3339(outcome.at)
+    if outcome.superseded_by is not None:
+        shown["superseded_by"] = str(outcome.superseded_by)
+    return shown
+
+
+def rfc3339(moment: dt.datetime | None) -> str | None:
+    return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z") if moment else None
+
+
+def _said_of(action: Action) -> Iterable[Decision]:
+    """Its decisions; those of the action it replaced come first, because the edit is one of them."""
+    earlier: Iterable[Decision] = action.supersedes.decisions.all() if action.supersedes else ()
+    return [*(said for said in earlier if said.verdict == Verdict.EDIT), *action.decisions.all()]
+
+
+def _cursor(batch: Batch, status: Status) -> str:
+    column, _ = SORT[status]
+    moment: dt.datetime = getattr(batch, column)
+    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{batch.id}".encode()).decode()
+
+
+def _after(found: QuerySet[Batch], status: Status, cursor: str) -> QuerySet[Batch]:
+    column, way = SORT[status]
+    try:
+        moment_text, _, id_text = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
+        moment, last = dt.datetime.fromisoformat(moment_text).astimezone(dt.UTC), uuid.UUID(id_text)
+    except (ValueError, OverflowError, binascii.Error) as error:
+        raise BadCursor("This cursor is not one that this list gave out.") from error
+    return found.filter(Q(**{f"{column}__{way}": moment}) | Q(**{column: moment, f"id__{way}": last}))

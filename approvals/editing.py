@@ -1,0 +1,147 @@
+"""A person's edit: never a change of an Action, always a new one that supersedes it, validated and routed afresh."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jsonschema
+import rfc8785
+from jsonschema.protocols import Validator
+
+from accounts.models import Team, User
+from runs import lifecycle, previews
+from runs.catalog import catalog
+from runs.engine.policy import route
+from runs.engine.ports import InvalidArguments
+from runs.engine.types import ActionStatus, Call, JsonObject, Route, ToolGrant, ToolPlan, ToolSpec
+from runs.models import Action, Run
+from runs.schemas import AgentIn
+from runs.verdicts import new_action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Arguments that the tool's schema accepts, and where the policy sends them."""
+
+    call: Call
+    spec: ToolSpec
+    route: Route
+
+
+def prepare(action: Action, args: JsonObject) -> Edit:
+    """Raises InvalidArguments with the fields that do not fit, or with the rule that forbids the edit."""
+    spec = tool_spec(action.run.team, action.tool)
+    if spec is None:
+        raise InvalidArguments([("", f"The tool {action.tool} is no longer known here, so nothing can be checked.")])
+    validate(spec.input_schema, args)
+    _check_storable(args)
+    # No confidence: the model's was in its own arguments.
+    call = Call(
+        intent=action.intent, tool_call_id=action.tool_call_id, tool=action.tool, args=args, reasoning=action.reasoning
+    )
+    chosen = _route(action.run, call, spec)
+    if chosen.outcome == "forbid":
+        raise InvalidArguments([("", f"Not possible: {chosen.reason}.")])
+    return Edit(call=call, spec=spec, route=chosen)
+
+
+def supersede(action: Action, edit: Edit, editor: User) -> Action | None:
+    """The new pending action, or None when the old one moved meanwhile. Call within a transaction."""
+    if not lifecycle.supersede(action.id, action.digest, by=editor):
+        return None
+    plan = ToolPlan(
+        summary=action.plan_summary,
+        preview=previews.after_edit(action.preview, edit.call.args) or {},
+        preconditions=_preconditions(action, edit.call.args),
+    )
+    pending = ActionStatus.PENDING
+    new = new_action(action.run, edit.call, edit.spec, plan, edit.route, position=action.position, status=pending)
+    new.preview = plan.preview or None
+    new.needed = max(edit.route.needed, 1)
+    new.supersedes, new.batch_id, new.expires_at = action, action.batch_id, action.expires_at
+    new.save(force_insert=True)
+    return new
+
+
+def validate(schema: Mapping[str, object], args: JsonObject) -> None:
+    """Raises InvalidArguments naming every field that does not fit."""
+    checker: type[Validator] = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    errors = sorted(checker(schema).iter_errors(args), key=lambda error: [str(part) for part in error.absolute_path])
+    if errors:
+        raise InvalidArguments([_problem(error) for error in errors])
+
+
+def tool_spec(team: Team, name: str) -> ToolSpec | None:
+    """As last found: no tool server is asked for an edit."""
+    entry = catalog(team).get(name)
+    return entry.spec if entry else None
+
+
+def grant_of(run: Run, tool: str) -> ToolGrant | None:
+    """The line of the run's agent version for this tool."""
+    agent = AgentIn.model_validate(run.agent_version.definition)
+    grants = agent.to_engine(slug=run.agent.slug, version=run.agent_version.number, default_model="").tools
+    return next((grant for grant in grants if grant.name == tool), None)
+
+
+def _route(run: Run, call: Call, spec: ToolSpec) -> Route:
+    """Never released by confidence: whatever the policy would let run alone is approved by a person after an edit."""
+    chosen = route(replace(call, confidence=1.0), spec, grant_of(run, call.tool))
+    if chosen.outcome != "release":
+        return chosen
+    return Route(outcome="ask", reason="a person changed its arguments", risk=chosen.risk, needed=1)
+
+
+def _check_storable(args: JsonObject) -> None:
+    """Raises InvalidArguments for what canonical JSON or the database can't hold: NaN, huge integers, NUL."""
+    if "\\u0000" in json.dumps(args):
+        raise InvalidArguments([("", "A text contains the character NUL, which can't be stored.")])
+    try:
+        rfc8785.dumps(args)
+    except ValueError as error:
+        raise InvalidArguments([("", f"These values can't be stored exactly: {error}.")]) from error
+
+
+def _preconditions(action: Action, args: JsonObject) -> JsonObject:
+    """What the old plan stood on. A precondition that only repeats an argument follows the argument."""
+    return {
+        name: args.get(name, value) if action.args.get(name) == value else value
+        for name, value in action.preconditions.items()
+    }
+
+
+def _problem(error: jsonschema.ValidationError) -> tuple[str, str]:
+    """(field, words). The value itself is not repeated: the person has it in front of them."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    limit: Any = error.validator_value
+    instance: Any = error.instance
+    if error.validator == "required":
+        missing = next((name for name in limit if name not in instance), "")
+        return f"{path}.{missing}".strip("."), "This is needed."
+    words = PROBLEMS.get(str(error.validator))
+    if words is None:
+        return path, "This does not fit the tool's schema."
+    return path, words.format(", ".join(map(str, limit)) if isinstance(limit, list) else limit)
+
+
+PROBLEMS = {
+    "type": "This must be of type {}.",
+    "enum": "This must be one of {}.",
+    "const": "This must be {}.",
+    "minLength": "At least {} characters are needed.",
+    "maxLength": "At most {} characters are allowed.",
+    "pattern": "This must match the pattern {}.",
+    "minimum": "This must be {} or more.",
+    "maximum": "This must be {} or less.",
+    "exclusiveMinimum": "This must be more than {}.",
+    "exclusiveMaximum": "This must be less than {}.",
+    "multipleOf": "This must be a multiple of {}.",
+    "minItems": "At least {} entries are needed.",
+    "maxItems": "At most {} entries are allowed.",
+    "uniqueItems": "An entry stands here twice.",
+    "minProperties": "At least {} fields are needed.",
+    "additionalProperties": "This has a field that the tool does not know.",
+}

@@ -1,0 +1,101 @@
+"""What people said of actions. A decision is a fact of the past: it is added, never changed and never taken away."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import new_id
+from runs.models import Action
+
+
+class Verdict(StrEnum):
+    APPROVE = "approve"
+    REJECT = "reject"
+    ANSWER = "answer"
+    EDIT = "edit"
+    HAPPENED = "happened"
+    DID_NOT_HAPPEN = "did_not_happen"
+
+
+class Reason(StrEnum):
+    """Why a person said no, from a short list, so that it can be counted. The words are in `REASON_WORDS`."""
+
+    UNTRUE = "untrue"
+    TONE = "tone"
+    NOT_NEEDED = "not_needed"
+    OTHER = "other"
+
+
+REASON_WORDS = {
+    Reason.UNTRUE: "Says something that is not true",
+    Reason.TONE: "Wrong tone",
+    Reason.NOT_NEEDED: "Not needed",
+    Reason.OTHER: "Something else",
+}
+
+
+class AppendOnly(models.QuerySet["Decision"]):
+    """Rows go when their run is pruned, by the cascade; nothing else takes them away."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError("a decision is never changed")
+
+    def delete(self) -> NoReturn:
+        raise TypeError("a decision is never deleted by itself")
+
+
+class Decision(models.Model):
+    """One person's word on one action, with the digest of what that person was shown.
+
+    A vote is not a release: an action that needs two people has two approvals before `Action.status` moves.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    action = models.ForeignKey(Action, on_delete=models.CASCADE, related_name="decisions")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    verdict = models.CharField(max_length=16, choices=[(verdict.value, verdict.value) for verdict in Verdict])
+    reason = models.CharField(
+        max_length=16, blank=True, choices=[(reason.value, words) for reason, words in REASON_WORDS.items()]
+    )
+    note = models.TextField(blank=True)
+    shown_digest = models.CharField(max_length=64)
+    shown_version = models.PositiveIntegerField()
+    channel = models.CharField(max_length=8)  # web | api
+    at = models.DateTimeField()
+
+    team_path = "action__run__team_id"
+
+    objects = AppendOnly.as_manager()
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["action", "actor"], condition=Q(verdict="approve"), name="one_approval_per_person_and_action"
+            ),
+            models.UniqueConstraint(
+                fields=["action"], condition=Q(verdict__in=["reject", "answer", "edit"]), name="one_ending_per_action"
+            ),
+            models.UniqueConstraint(
+                fields=["action"],
+                condition=Q(verdict__in=["happened", "did_not_happen"]),
+                name="one_settlement_per_action",
+            ),
+        ]
+        indexes = [models.Index(fields=["-at"], name="decision_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} {self.action_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("a decision is never changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("a decision is never deleted by itself")

@@ -1,0 +1,227 @@
+"""The inbox's pages. Every write is an ordinary POST; htmx only asks for a smaller answer to the same request."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.vary import vary_on_headers
+
+from accounts.access import Right, get
+from accounts.http import HttpRequest
+from approvals import editing, forms, inbox, presenter
+from approvals.inbox import Line, Outcome, Result
+from approvals.models import Verdict
+from approvals.presenter import BatchView, Draft
+from runs import previews
+from runs.engine.types import ActionStatus, JsonObject
+from runs.models import Action, Batch
+
+PAGE = 100
+FILTERS = ("mine", "two_person", "expiring")
+
+
+@require_GET
+def inbox_page(request: HttpRequest) -> HttpResponse:
+    if request.GET.get("show") == "decided":
+        return render(request, "approvals/decided.html", _decided(request))
+    context = _list(request)
+    first = context["views"][0] if context["views"] else None
+    # On a phone the list comes first; elsewhere there is room for the batch that expires soonest.
+    return render(request, "approvals/inbox.html", {**context, "batch": first, "opened": False})
+
+
+@require_GET
+@vary_on_headers("HX-Request")
+def batch_page(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
+    return _page(request, _load(request, batch_id))
+
+
+@require_POST
+def decide(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
+    get(request.access, Batch, batch_id, right=Right.DECIDE)
+    try:
+        post = forms.read_post(request.POST)
+    except ValueError:
+        return HttpResponseBadRequest("This form is not one that the page shows. Nothing was decided.")
+    lines = post.lines
+    outcomes = inbox.decide(request.access, batch_id, post.version, lines, channel="web") if lines else []
+    refused = {outcome.action for outcome in outcomes if outcome.result is not Result.APPLIED}
+    if not lines:
+        messages.warning(request, "Nothing is selected, so nothing was decided.")
+    elif not refused:
+        messages.success(request, _summary(outcomes, lines))
+    kept = {
+        action: draft for action, draft in post.drafts.items() if action not in {o.action for o in outcomes} - refused
+    }
+    if not request.htmx and lines and not refused:
+        return redirect("approvals:batch", batch_id)
+    status = 422 if any(outcome.result is Result.INVALID for outcome in outcomes) else 200
+    return _page(request, _load(request, batch_id), status=status, drafts=kept, outcomes=outcomes)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def edit(request: HttpRequest, batch_id: uuid.UUID, action_id: uuid.UUID) -> HttpResponse:
+    batch = get(request.access, Batch, batch_id, right=Right.DECIDE)
+    action = get(request.access, Action.objects.select_related("run"), action_id, batch=batch)
+    spec = editing.tool_spec(request.access.team, action.tool)
+    schema: JsonObject = spec.input_schema if spec else {}
+    if action.status != ActionStatus.PENDING or action.kind != "action":
+        messages.warning(request, "Only an action that waits for approval can be changed.")
+        return redirect("approvals:batch", batch_id)
+    if request.method != "POST":
+        return _editing(request, action, forms.edit_fields(action.args, schema))
+    return _save_edit(request, action, schema)
+
+
+def _save_edit(request: HttpRequest, action: Action, schema: JsonObject) -> HttpResponse:
+    fields = forms.edit_fields(action.args, schema)
+    args, typed, problems = forms.read_args(request.POST, fields)
+    args = forms.unchanged(args, action.args)
+    if not problems and args == action.args:
+        return _card(request, action) if request.htmx else redirect("approvals:batch", action.batch_id)
+    outcome = None
+    if not problems:
+        outcome = _decide_edit(request, action, args)
+        if outcome.result is Result.APPLIED and outcome.superseded_by:
+            new = get(request.access, Action, outcome.superseded_by)
+            return _card(request, new) if request.htmx else redirect("approvals:batch", action.batch_id)
+        problems = list(outcome.errors) or [("", outcome.detail)]
+    again = forms.edit_fields(action.args, schema, typed=typed, errors=problems)
+    general = [message for path, message in problems if not any(path.split(".")[0] == each.name for each in again)]
+    return _editing(request, action, again, general=general, status=422)
+
+
+def _decide_edit(request: HttpRequest, action: Action, args: JsonObject) -> Outcome:
+    shown = request.POST.get("digest", action.digest)
+    version = request.POST.get("version", "")
+    line = Line(action=action.id, digest=shown, verdict=Verdict.EDIT, args=args)
+    batch_id = action.batch_id or uuid.UUID(int=0)
+    number = int(version) if version.isdecimal() and len(version) < 10 else 1
+    return inbox.decide(request.access, batch_id, number, [line], channel="web")[0]
+
+
+# --- pages and fragments ---------------------------------------------------------------------------------------------
+
+
+def _load(request: HttpRequest, batch_id: uuid.UUID) -> Batch:
+    return get(request.access, inbox.with_actions(Batch.objects.all()), batch_id)
+
+
+def _page(
+    request: HttpRequest,
+    batch: Batch,
+    *,
+    status: int = 200,
+    drafts: Mapping[uuid.UUID, Draft] | None = None,
+    outcomes: Iterable[Outcome] = (),
+    **more: Any,
+) -> HttpResponse:
+    """The whole page, or for htmx the batch with its row and the counts, which go to their places by id."""
+    view = presenter.view_batch(batch, request.access, drafts=drafts, outcomes=outcomes)
+    fragment = bool(request.htmx) and not request.htmx.history_restore_request
+    shared = {"batch": view, "reasons": presenter.reasons(), "opened": True, **more}
+    if fragment:
+        count = presenter.nav_count(inbox.open_count(request.access))
+        return render(
+            request, "approvals/_batch_answer.html", {**shared, "count": count, "is_fragment": True}, status=status
+        )
+    return render(request, "approvals/inbox.html", {**_list(request, view), **shared}, status=status)
+
+
+def _card(request: HttpRequest, action: Action) -> HttpResponse:
+    """One card alone, as it stands now, with what the change of it changes elsewhere."""
+    view = presenter.view_batch(_load(request, action.batch_id or uuid.UUID(int=0)), request.access)
+    card = next((each for each in view.actions if each.id == action.id), None)
+    if card is None:
+        raise Http404("No such action.")
+    return render(
+        request, "approvals/_card_answer.html", {"batch": view, "action": card, "reasons": presenter.reasons()}
+    )
+
+
+def _editing(
+    request: HttpRequest,
+    action: Action,
+    fields: list[forms.EditField],
+    *,
+    general: Iterable[str] = (),
+    status: int = 200,
+) -> HttpResponse:
+    form: dict[str, Any] = {"editing": action.id, "fields": fields, "general_errors": list(general)}
+    batch = _load(request, action.batch_id or uuid.UUID(int=0))
+    if not request.htmx or request.htmx.history_restore_request:
+        return _page(request, batch, status=status, **form)
+    view = presenter.view_batch(batch, request.access)
+    card = next(each for each in view.actions if each.id == action.id)
+    context = {"batch": view, "action": card, "reasons": presenter.reasons(), **form}
+    return render(request, "approvals/_action.html", context, status=status)
+
+
+def _list(request: HttpRequest, opened: BatchView | None = None) -> dict[str, Any]:
+    """The left pane. A batch that is open but no longer pending still has its row, so that nothing vanishes."""
+    batches = list(inbox.batches(request.access)[:PAGE])
+    views = [presenter.view_batch(batch, request.access) for batch in batches]
+    counts = presenter.count(views, timezone.now())
+    show = request.GET.get("show", "")
+    if show in FILTERS:
+        views = [view for view in views if view.id in counts.ids[show]]
+    if opened is not None and all(view.id != opened.id for view in views):
+        views = [opened, *views]
+    start = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    return {
+        "views": views,
+        "counts": counts,
+        "show": show,
+        "filters": _filters(counts, show),
+        "today": inbox.today(request.access, start),
+        "decided_today": [
+            (said, previews.title_of(said.action)) for said in inbox.decided_since(request.access, start, 5)
+        ],
+        "newest": max((batch.id for batch in batches), default=uuid.UUID(int=0)),
+        "reasons": presenter.reasons(),
+    }
+
+
+def _filters(counts: presenter.Counts, show: str) -> list[dict[str, Any]]:
+    base = reverse("approvals:inbox")
+    return [
+        {"label": label, "count": number, "href": f"{base}?show={key}" if key != show else base, "current": key == show}
+        for key, label, number in (
+            ("mine", "For me", counts.mine),
+            ("two_person", "Two-person", counts.two_person),
+            ("expiring", "Expiring soon", counts.expiring),
+        )
+    ]
+
+
+def _decided(request: HttpRequest) -> dict[str, Any]:
+    found = inbox.batches(request.access, "decided")
+    before = request.GET.get("before", "")
+    try:
+        moment = dt.datetime.fromisoformat(before) if before else None
+    except ValueError:
+        moment = None
+    if moment is not None and timezone.is_aware(moment):
+        found = found.filter(closed_at__lt=moment)
+    page = list(found[: PAGE // 2 + 1])
+    views = [presenter.view_batch(batch, request.access) for batch in page[: PAGE // 2]]
+    following = page[PAGE // 2 - 1].closed_at if len(page) > PAGE // 2 else None
+    return {"views": views, "next": following.isoformat() if following else ""}
+
+
+def _summary(outcomes: Iterable[Outcome], lines: Iterable[Line]) -> str:
+    """`2 approved, 1 rejected.`"""
+    said = {line.action: inbox.PAST[line.verdict] for line in lines}
+    words = ["waiting for a second person" if each.counts_only else said[each.action] for each in outcomes]
+    terms = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
+    return f"{', '.join(terms)}."

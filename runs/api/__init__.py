@@ -1,0 +1,1 @@
+"""The HTTP API of runs, agents and tools: request shapes, then commands, then presenters."""

@@ -1,0 +1,1 @@
+"""The engine: pure Python, no Django, no Celery, no SDK. `loop.advance` is the place to start reading."""

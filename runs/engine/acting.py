@@ -1,0 +1,440 @@
+"""Carrying out a turn's tool calls: validate, route, ask, execute. Every call ends with exactly one result.
+
+No effect happens without an action that was released and claimed (invariants 1 to 4), and none while an action of the
+run waits for a person (invariant 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from runs.engine.calls import Refusal, read_call
+from runs.engine.context import HELD, QUEUED, SIMULATED, as_text
+from runs.engine.deciding import Caller, Park, Stop
+from runs.engine.policy import route
+from runs.engine.ports import (
+    Clock,
+    Journal,
+    NotReleased,
+    PlanRefused,
+    Tool,
+    ToolConnectionLost,
+    Tools,
+    ToolTimeout,
+    ToolUnavailable,
+    Verdicts,
+)
+from runs.engine.types import (
+    WAITING_ACTIONS,
+    Action,
+    ActionOutcome,
+    ActionStatus,
+    Call,
+    Effect,
+    JsonObject,
+    Mode,
+    Parked,
+    Route,
+    RunSpec,
+    Step,
+    StepKind,
+    StepStatus,
+    StopReason,
+    ToolGrant,
+    ToolPlan,
+    ToolResult,
+)
+
+
+class _Uncertain(Exception):
+    """Whether the effect happened is not known."""
+
+
+class Hands:
+    """Acts on behalf of one run."""
+
+    def __init__(
+        self, run: RunSpec, caller: Caller, journal: Journal, verdicts: Verdicts, tools: Tools, clock: Clock
+    ) -> None:
+        self.run = run
+        self.caller = caller
+        self.journal = journal
+        self.verdicts = verdicts
+        self.tools = tools
+        self.clock = clock
+        self.grants: dict[str, ToolGrant] = {grant.name: grant for grant in run.agent.tools}
+        self.by_model_name = {tool.spec.model_name: tool for tool in tools.values()}
+        self.plan_step: int | None = None
+
+    # --- a turn ------------------------------------------------------------------------------------------------------
+
+    def act(self, turn: int, blocks: Sequence[JsonObject], why: str) -> list[Step]:
+        """One recorded step for each call, in the model's order. Raises `Park` while a person has to decide."""
+        read = [read_call(f"{turn}:{index}", block, self.by_model_name) for index, block in enumerate(blocks)]
+        steps: dict[str, Step] = {}
+        effects: list[tuple[Call, Route]] = []
+        for call in read:
+            if isinstance(call, Refusal):
+                steps[call.intent] = self._refuse(call)
+                continue
+            chosen = route(call, self.tools[call.tool].spec, self.grants.get(call.tool))
+            if self._is_free(call, chosen):
+                steps[call.intent] = self._read(call)
+            else:
+                effects.append((call, chosen))
+        steps.update(self._effects(turn, effects, why))
+        return [_as_told(call, steps[call.intent]) for call in read]
+
+    def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:
+        asks = any(chosen.outcome == "ask" for _, chosen in effects) and self.run.mode is not Mode.DRY_RUN
+        held = asks or bool(self.verdicts.queued())
+        steps: dict[str, Step] = {}
+        actions: list[tuple[Call, Action]] = []
+        for call, chosen in effects:
+            recorded = self.journal.recorded(_key(call.intent))
+            if recorded is not None:
+                steps[call.intent] = recorded
+                if recorded.kind is StepKind.APPROVAL:
+                    self.caller.promised.add(call.intent)
+            elif chosen.outcome == "forbid":
+                steps[call.intent] = self._bounded(call) or self._deny(call, f"Not done: {chosen.reason}.")
+            else:
+                proposed = self._propose(call, chosen, held=held)
+                if isinstance(proposed, Step):
+                    steps[call.intent] = proposed
+                else:
+                    self.caller.promised.add(call.intent)
+                    actions.append((call, proposed))
+        if self.run.mode is Mode.INTERACTIVE and actions:
+            self._ask_at_once(turn, [action for _, action in actions], why)
+        for call, action in actions:
+            steps[call.intent] = self._one(call, action)
+        return steps
+
+    def _one(self, call: Call, action: Action) -> Step:
+        if self.run.mode is Mode.DRY_RUN:
+            return self._simulate(call, action)
+        if self.run.mode is Mode.BATCH and (action.held or action.status is ActionStatus.PENDING) and not action.asked:
+            return self._queue(call, action)
+        return self.carry_out(_key(call.intent), self.verdicts.find(call.intent) or action)
+
+    def _ask_at_once(self, turn: int, actions: list[Action], why: str) -> None:
+        key = f"turn:{turn}"
+        if self.verdicts.asked(key) is None:
+            pending = [action for action in actions if action.status is ActionStatus.PENDING]
+            if not pending:
+                return
+            self.verdicts.ask(key, pending, why)
+        self.await_verdicts(key)
+
+    # --- asking people -----------------------------------------------------------------------------------------------
+
+    def settle_queue(self, number: int, why: str) -> list[tuple[Action, Step]] | None:
+        """Batch mode, when the agent has nothing else to do: asks for everything that was queued; once decided, carries
+        it out in order. None when nothing was queued."""
+        key = f"queue:{number}"
+        if self.verdicts.asked(key) is None:
+            queue = self.verdicts.queued()
+            if not queue:
+                return None
+            self.verdicts.ask(key, queue, why)
+        actions = self.await_verdicts(key)
+        done = []
+        for action in actions:
+            step = self.carry_out(f"effect:{action.intent}", action)
+            done.append((self.verdicts.find(action.intent) or action, step))
+        return done
+
+    def await_verdicts(self, key: str) -> Sequence[Action]:
+        """The decided actions of a batch, or `Park`. Records the asking, and the wait as a step of its own."""
+        actions = self.verdicts.asked(key) or ()
+        asked = self.journal.recorded(f"ask:{key}") or self._record_ask(key, actions)
+        if self.journal.recorded(f"waited:{key}") is None:
+            if any(action.status in WAITING_ACTIONS for action in actions):
+                raise Park(Parked(why="approval"))
+            self._record_wait(key, actions, asked)
+        return actions
+
+    def _record_ask(self, key: str, actions: Sequence[Action]) -> Step:
+        titles = [action.title for action in actions]
+        noun = "action" if len(titles) == 1 else "actions"
+        step = self._step(
+            StepKind.APPROVAL, f"Sent {len(titles)} {noun} to the inbox", summary="; ".join(titles)[:300], output=titles
+        )
+        return self.journal.once(f"ask:{key}", StepKind.APPROVAL, lambda: step)
+
+    def _record_wait(self, key: str, actions: Sequence[Action], asked: Step) -> Step:
+        verdicts = [
+            {
+                "title": action.title,
+                "status": action.status.value,
+                "note": action.note,
+                "by": [d.by for d in action.decisions],
+            }
+            for action in actions
+        ]
+        counts = {
+            name: sum(v["status"] == name for v in verdicts) for name in dict.fromkeys(v["status"] for v in verdicts)
+        }
+        started = asked.started_at or self.clock.now()
+        step = replace(
+            self._step(StepKind.APPROVAL, "Wait for a person", output=verdicts),
+            summary=", ".join(f"{count} {name}" for name, count in counts.items()),
+            started_at=started,
+            duration_ms=max(0, round((self.clock.now() - started).total_seconds() * 1000)),
+        )
+        return self.journal.once(f"waited:{key}", StepKind.APPROVAL, lambda: step)
+
+    # --- one call ----------------------------------------------------------------------------------------------------
+
+    def _is_free(self, call: Call, chosen: Route) -> bool:
+        return chosen.outcome == "release" and self.tools[call.tool].spec.effect is Effect.READ
+
+    def _read(self, call: Call) -> Step:
+        key = _key(call.intent)
+        return (
+            self.journal.recorded(key)
+            or self._bounded(call)
+            or self.journal.once(key, StepKind.TOOL, lambda: self._run_read(call))
+        )
+
+    def _run_read(self, call: Call) -> Step:
+        begun = self._begun(_key(call.intent), call)
+        self.journal.in_flight(begun)
+        tool = self.tools[call.tool]
+        try:
+            result = tool.execute(call.args, idempotency_key="", timeout_s=self._timeout(tool))
+        except ToolTimeout:
+            return self._ended(begun, StepStatus.TIMEOUT, f"The tool did not answer in {self._timeout(tool):g} s.")
+        except (ToolUnavailable, ToolConnectionLost) as error:
+            return self._ended(begun, StepStatus.ERROR, f"The tool is unavailable: {error}")
+        return self._ended(begun, result.status, result.content)
+
+    def _propose(self, call: Call, chosen: Route, *, held: bool) -> Action | Step:
+        known = self.verdicts.find(call.intent)
+        if known is not None:
+            return known
+        bounded = self._bounded(call)
+        if bounded is not None:
+            return bounded
+        tool = self.tools[call.tool]
+        try:
+            plan = self._plan(tool, call.args)
+        except PlanRefused as refused:
+            return self._deny(call, f"Not done: the tool would refuse it: {refused}")
+        except (ToolTimeout, ToolUnavailable, ToolConnectionLost) as error:
+            return self._deny(call, f"Not done: the tool is unavailable: {error}")
+        return self.verdicts.propose(call, tool.spec, plan, chosen, position=_position(call.intent), held=held)
+
+    def _plan(self, tool: Tool, args: JsonObject) -> ToolPlan | None:
+        return tool.plan(args) if tool.spec.can_plan else None
+
+    def carry_out(self, key: str, action: Action) -> Step:
+        """The one step that says how this action ended; executes it when it is released."""
+        step = self.journal.recorded(key) or self._carry_out(key, action)
+        self.caller.promised.discard(action.intent)
+        return step
+
+    def _carry_out(self, key: str, action: Action) -> Step:
+        begun = self._action_step(key, action)
+        match action.status:
+            case ActionStatus.APPROVED:
+                self.caller.heed()
+                try:
+                    claimed = self.verdicts.claim(action, self._current_preconditions(action))
+                except NotReleased as refused:
+                    return self._not_done(begun, _retired(refused.status, refused.reason))
+                return self._finish(key, begun, claimed)
+            case ActionStatus.EXECUTING:
+                return self._finish(key, begun, action)
+            case ActionStatus.UNKNOWN:
+                return self._after_settlement(key, action)
+            case ActionStatus.SUCCEEDED | ActionStatus.FAILED:
+                return self.journal.once(key, StepKind.TOOL, lambda: _settled_by_a_person(begun, action))
+        return self._not_done(begun, _why_not(action))
+
+    def _finish(self, key: str, begun: Step, action: Action) -> Step:
+        try:
+            return self.journal.once(key, StepKind.TOOL, lambda: self._execute(begun, action))
+        except _Uncertain:
+            self.verdicts.ask_whether_it_happened(action)
+            return self._after_settlement(key, action)
+
+    def _after_settlement(self, key: str, action: Action) -> Step:
+        self.await_verdicts(f"unknown:{action.intent}")
+        return self.carry_out(key, self.verdicts.find(action.intent) or action)
+
+    def _current_preconditions(self, action: Action) -> JsonObject | None:
+        """Planned again where a person took time to decide; what runs at once was planned a moment ago. A tool that
+        cannot say now differs from what was approved: the action becomes stale, with that reason."""
+        tool = self.tools.get(action.tool)
+        if tool is None or not tool.spec.can_plan or not (action.asked or action.held):
+            return None
+        try:
+            plan = self._plan(tool, action.args)
+        except (PlanRefused, ToolTimeout, ToolUnavailable, ToolConnectionLost) as refused:
+            return {"the tool now says": str(refused) or "it did not answer"}
+        return plan.preconditions if plan else None
+
+    def _execute(self, begun: Step, action: Action) -> Step:
+        """Runs the claimed effect. An action that was already executing was left by a crash: called again under its key
+        only if the tool recognises a repeat (invariant 4)."""
+        first_try = action.fresh
+        tool = self.tools.get(action.tool)
+        if tool is None and first_try:
+            return self._acted(begun, action, ToolResult(content="The tool is not there any more.", is_error=True))
+        if tool is None:
+            raise _Uncertain
+        self.journal.in_flight(begun)
+        if not first_try and not tool.spec.idempotent:
+            return self._reconciled(begun, tool, action)
+        try:
+            result = tool.execute(action.args, idempotency_key=action.id, timeout_s=self._timeout(tool))
+        except ToolUnavailable as error:
+            if not first_try:
+                raise Park(Parked(why="retry", retry_in_s=10)) from error
+            return self._acted(begun, action, ToolResult(content=f"The tool is unavailable: {error}", is_error=True))
+        except (ToolTimeout, ToolConnectionLost):
+            return self._reconciled(begun, tool, action)
+        return self._acted(begun, action, result)
+
+    def _reconciled(self, begun: Step, tool: Tool, action: Action) -> Step:
+        match tool.reconcile(action.id):
+            case "happened":
+                return self._acted(begun, action, ToolResult(content="It happened; the tool's own answer was lost."))
+            case "did_not_happen":
+                return self._acted(begun, action, ToolResult(content="It did not happen.", is_error=True))
+        raise _Uncertain
+
+    def _acted(self, begun: Step, action: Action, result: ToolResult) -> Step:
+        status = ActionStatus.FAILED if result.is_error else ActionStatus.SUCCEEDED
+        step = self._ended(begun, result.status, result.content)
+        return replace(step, outcome=ActionOutcome(action_id=action.id, status=status, result=result.content))
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, refusal: Refusal) -> Step:
+        begun = self._step(
+            StepKind.TOOL, refusal.tool or "unnamed tool", input=refusal.args, reasoning=refusal.reasoning
+        )
+        begun = replace(
+            begun,
+            tool=refusal.tool,
+            tool_call_id=refusal.tool_call_id,
+            confidence=refusal.confidence,
+            key=_key(refusal.intent),
+        )
+        return (
+            self.journal.recorded(begun.key)
+            or self._bounded_step(begun)
+            or self.journal.once(begun.key, StepKind.TOOL, lambda: self._ended(begun, StepStatus.ERROR, refusal.reason))
+        )
+
+    def _deny(self, call: Call, reason: str) -> Step:
+        begun = self._begun(_key(call.intent), call)
+        return self._not_done(begun, reason)
+
+    def _not_done(self, begun: Step, reason: str) -> Step:
+        return self.journal.once(begun.key, StepKind.TOOL, lambda: self._ended(begun, StepStatus.DENIED, reason))
+
+    def _simulate(self, call: Call, action: Action) -> Step:
+        begun = self._begun(_key(call.intent), call)
+        text = SIMULATED + (action.plan_summary or "this tool cannot say; its arguments are recorded.")
+        step = self.journal.once(begun.key, StepKind.TOOL, lambda: self._ended(begun, StepStatus.SIMULATED, text))
+        self.caller.promised.discard(call.intent)
+        return step
+
+    def _queue(self, call: Call, action: Action) -> Step:
+        step = replace(
+            self._begun(_key(call.intent), call),
+            kind=StepKind.APPROVAL,
+            title=f"Queued: {action.title}"[:200],
+            output=HELD if action.status is ActionStatus.APPROVED else QUEUED,
+        )
+        return self.journal.once(step.key, StepKind.APPROVAL, lambda: step)
+
+    def _bounded(self, call: Call) -> Step | None:
+        return self._bounded_step(self._begun(_key(call.intent), call))
+
+    def _bounded_step(self, begun: Step) -> Step | None:
+        """Cancel, pause and limits, asked before each new step. Past a limit the call still gets its one result."""
+        try:
+            self.caller.check()
+        except Stop as stop:
+            if stop.reason is StopReason.CANCELLED:
+                raise
+            step = replace(
+                begun,
+                kind=StepKind.GUARDRAIL,
+                status=StepStatus.DENIED,
+                output=f"Not done: {stop.detail}.",
+                summary=stop.detail,
+            )
+            return self.journal.once(step.key, StepKind.GUARDRAIL, lambda: step)
+        return None
+
+    def _begun(self, key: str, call: Call) -> Step:
+        step = self._step(StepKind.TOOL, call.tool, input=call.args, reasoning=call.reasoning)
+        return replace(step, key=key, tool=call.tool, tool_call_id=call.tool_call_id, confidence=call.confidence)
+
+    def _action_step(self, key: str, action: Action) -> Step:
+        step = self._step(StepKind.TOOL, action.tool, input=action.args, reasoning=action.reasoning)
+        return replace(step, key=key, tool=action.tool, tool_call_id=action.tool_call_id, confidence=action.confidence)
+
+    def _step(self, kind: StepKind, title: str, **also: Any) -> Step:
+        return Step(kind=kind, title=title[:200], plan_step=self.plan_step, started_at=self.clock.now(), **also)
+
+    def _ended(self, begun: Step, status: StepStatus, output: object) -> Step:
+        started = begun.started_at or self.clock.now()
+        text = " ".join(as_text(output).split())
+        return replace(
+            begun,
+            status=status,
+            output=output,
+            summary=text[:300],
+            error=text[:2000] if status in (StepStatus.ERROR, StepStatus.TIMEOUT) else "",
+            duration_ms=max(0, round((self.clock.now() - started).total_seconds() * 1000)),
+        )
+
+    def _timeout(self, tool: Tool) -> float:
+        grant = self.grants.get(tool.spec.name)
+        return grant.timeout_s if grant and grant.timeout_s else tool.spec.timeout_s
+
+
+def _key(intent: str) -> str:
+    return f"tool:{intent}"
+
+
+def _as_told(call: Call | Refusal, step: Step) -> Step:
+    """The step as the model hears of it: also that a person let its call run with other arguments."""
+    if isinstance(call, Refusal) or step.input == call.args:
+        return step
+    return replace(step, output=f"A person changed the arguments to {as_text(step.input)}. {as_text(step.output)}")
+
+
+def _position(intent: str) -> int:
+    turn, index = intent.split(":")
+    return int(turn) * 1000 + int(index)
+
+
+def _settled_by_a_person(begun: Step, action: Action) -> Step:
+    happened = action.status is ActionStatus.SUCCEEDED
+    said = "A person confirmed that this happened." if happened else "A person confirmed that this did not happen."
+    output = action.result if action.result is not None else f"{said} {action.note}".strip()
+    status = StepStatus.OK if happened else StepStatus.ERROR
+    return replace(begun, status=status, output=output, summary=as_text(output)[:300])
+
+
+def _why_not(action: Action) -> str:
+    who = ", ".join(dict.fromkeys(decision.by for decision in action.decisions))
+    if action.status is not ActionStatus.REJECTED:
+        return _retired(action.status.value, action.note)
+    note = f" Note: {action.note}" if action.note else ""
+    return f"rejected by a person{f' ({who})' if who else ''}.{note}"
+
+
+def _retired(status: str, reason: str) -> str:
+    """The same words whether the refusal is met at the claim or, after a crash, on the row."""
+    return f"not done, {status}: {reason}" if reason else f"not done: {status}."

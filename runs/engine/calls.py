@@ -1,0 +1,106 @@
+"""Reading a model's tool calls: every call becomes either a valid `Call` or a `Refusal` that the model is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runs.engine.ports import InvalidArguments, Tool
+from runs.engine.types import Call, JsonObject
+
+REASONING = "reasoning"
+CONFIDENCE = "confidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A call that will not be made. `tool` is the name as the model wrote it when no such tool exists."""
+
+    intent: str
+    tool_call_id: str
+    tool: str
+    reason: str
+    args: JsonObject
+    reasoning: str = ""
+    confidence: float | None = None
+
+
+def schema_for_model(schema: JsonObject) -> JsonObject:
+    """The tool's own schema with `reasoning` and `confidence` asked for beside its arguments.
+
+    A tool that has an argument of that name keeps it: the value then serves both.
+    """
+    properties = dict(schema.get("properties") or {})
+    properties.setdefault(REASONING, {"type": "string", "description": "Why this call, in one or two sentences."})
+    properties.setdefault(
+        CONFIDENCE,
+        {"type": "number", "minimum": 0, "maximum": 1, "description": "How sure you are that this call is right."},
+    )
+    required = list(dict.fromkeys([*(schema.get("required") or []), REASONING, CONFIDENCE]))
+    return {**schema, "type": "object", "properties": properties, "required": required}
+
+
+def read_call(intent: str, block: JsonObject, tools: Mapping[str, Tool]) -> Call | Refusal:
+    """`tools` is keyed by the name the model sees."""
+    name = str(block.get("name") or "")
+    call_id = str(block.get("id") or "")
+    given = block.get("input")
+    if not isinstance(given, dict):
+        return Refusal(
+            intent=intent, tool_call_id=call_id, tool=name, args={}, reason="The input was not a JSON object."
+        )
+    tool = tools.get(name)
+    if tool is None:
+        known = ", ".join(sorted(tools)) or "none"
+        reason = f"There is no tool named {name!r}. Tools: {known}."
+        return Refusal(intent=intent, tool_call_id=call_id, tool=name, args=given, reason=reason)
+    args, reasoning, confidence = take_off(given, tool.spec.input_schema)
+    try:
+        tool.validate(args)
+    except InvalidArguments as invalid:
+        return Refusal(
+            intent=intent,
+            tool_call_id=call_id,
+            tool=tool.spec.name,
+            args=args,
+            reasoning=reasoning,
+            confidence=confidence,
+            reason=f"The arguments do not fit: {invalid}.",
+        )
+    return Call(
+        intent=intent,
+        tool_call_id=call_id,
+        tool=tool.spec.name,
+        args=args,
+        reasoning=reasoning,
+        confidence=confidence,
+    )
+
+
+def take_off(given: JsonObject, schema: JsonObject) -> tuple[JsonObject, str, float | None]:
+    """(the tool's own arguments, reasoning, confidence or None when it is no finite number)."""
+    own = set(schema.get("properties") or {})
+    args = {key: value for key, value in given.items() if key in own or key not in (REASONING, CONFIDENCE)}
+    reasoning = given.get(REASONING)
+    return args, reasoning if isinstance(reasoning, str) else "", usable_number(given.get(CONFIDENCE))
+
+
+def usable_number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_json(text: str) -> Any:
+    """A model's JSON. Raises ValueError for whatever can't be read, however deeply it is nested."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None

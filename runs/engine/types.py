@@ -1,0 +1,390 @@
+"""Frozen values the engine speaks in. They know nothing of rows: identity and storage are the journal's concern."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+class Mode(StrEnum):
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+    DRY_RUN = "dry_run"
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DRY_RUN_READY = "dry_run_ready"
+
+
+ENDED = frozenset(
+    {RunStatus.COMPLETED, RunStatus.STOPPED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.DRY_RUN_READY}
+)
+
+
+class StopReason(StrEnum):
+    DONE = "done"
+    MAX_STEPS = "max_steps"
+    MAX_TOKENS = "max_tokens"
+    MAX_COST = "max_cost"
+    MAX_SECONDS = "max_seconds"
+    LOOP = "loop"
+    DIMINISHING_RETURNS = "diminishing_returns"
+    CONTENT_FILTER = "content_filter"
+    ESCALATION_DECLINED = "escalation_declined"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    MODEL_ERROR = "model_error"
+    TOOL_ERROR = "tool_error"
+    INTERNAL_ERROR = "internal_error"
+
+
+class StepKind(StrEnum):
+    PLAN = "plan"
+    MODEL = "model"
+    TOOL = "tool"
+    EVALUATE = "evaluate"
+    APPROVAL = "approval"
+    GUARDRAIL = "guardrail"
+    MESSAGE = "message"
+    DELEGATE = "delegate"
+    RESULT = "result"
+
+
+# The kinds that are the agent's own work. Bookkeeping and people's messages do not eat a step budget.
+WORK_KINDS = frozenset({StepKind.PLAN, StepKind.MODEL, StepKind.TOOL, StepKind.EVALUATE, StepKind.DELEGATE})
+
+
+class StepStatus(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    DENIED = "denied"
+    SIMULATED = "simulated"
+    RUNNING = "running"
+
+
+class Effect(StrEnum):
+    READ = "read"
+    WRITE = "write"
+    IRREVERSIBLE = "irreversible"
+
+
+class Risk(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def level(self) -> int:
+        return list(Risk).index(self)
+
+
+class Policy(StrEnum):
+    AUTO = "auto"
+    CONFIDENCE = "confidence"
+    REVIEW = "review"
+    TWO_PERSON = "two_person"
+    FORBIDDEN = "forbidden"
+
+
+class ActionStatus(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    EXECUTING = "executing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    REJECTED = "rejected"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    STALE = "stale"
+    REVOKED = "revoked"
+
+
+# Someone or something still has to happen to an action in one of these.
+OPEN_ACTIONS = frozenset({ActionStatus.PENDING, ActionStatus.APPROVED, ActionStatus.EXECUTING, ActionStatus.UNKNOWN})
+# A person is the next to move.
+WAITING_ACTIONS = frozenset({ActionStatus.PENDING, ActionStatus.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most a run may use. `None` means no limit of that kind. Seconds exclude the time spent waiting for people."""
+
+    max_steps: int | None = 60
+    max_input_tokens: int | None = 600_000
+    max_output_tokens: int | None = 60_000
+    max_cost_usd: Decimal | None = Decimal("1.50")
+    max_seconds: int | None = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolGrant:
+    """One line of an agent's tool list: which tool, under which policy."""
+
+    name: str
+    policy: Policy
+    threshold: float = 0.9
+    risk: Risk | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    slug: str
+    name: str
+    version: int
+    purpose: str = ""
+    instructions: str = ""
+    model: str
+    effort: str | None = None
+    tools: tuple[ToolGrant, ...] = ()
+    planning: bool = False
+    evaluation: str = "off"
+    output_schema: JsonObject | None = None
+    subagents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What `advance` is asked to bring forward. `waited_ms` is the time already spent waiting for people."""
+
+    id: str
+    agent: AgentSpec
+    task: str
+    mode: Mode
+    limits: Limits
+    policy_version: str
+    started_at: datetime
+    waited_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """What is known of a tool before it is called. `version` changes when its schema or description does."""
+
+    name: str
+    description: str
+    input_schema: JsonObject
+    effect: Effect
+    version: str
+    risk: Risk = Risk.MEDIUM
+    idempotent: bool = False
+    can_plan: bool = False
+    can_undo: bool = False
+    timeout_s: float = 30.0
+    server: str = ""
+
+    @property
+    def model_name(self) -> str:
+        """The name as the model sees it: its API allows no dot."""
+        return self.name.replace(".", "__")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    content: Any
+    is_error: bool = False
+
+    @property
+    def status(self) -> StepStatus:
+        return StepStatus.ERROR if self.is_error else StepStatus.OK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolPlan:
+    """What a call would do. Equal `preconditions` later mean that the world it was planned on still stands."""
+
+    summary: str = ""
+    preview: JsonObject = field(default_factory=dict)
+    preconditions: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the Messages API counts them: `input_tokens` excludes what was read from or written to the cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    model: str
+    system: str
+    messages: tuple[JsonObject, ...]
+    tools: tuple[JsonObject, ...] = ()
+    max_tokens: int = 8192
+    effort: str | None = None
+    tool_choice: JsonObject | None = None
+    output_schema: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReply:
+    """`content` holds the blocks exactly as they came, so that they can be sent back unchanged."""
+
+    content: tuple[JsonObject, ...]
+    stop_reason: str | None
+    usage: Usage
+    model: str
+    request_id: str = ""
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(block["text"] for block in self.content if block.get("type") == "text" and block.get("text"))
+
+    @property
+    def tool_uses(self) -> tuple[JsonObject, ...]:
+        return tuple(block for block in self.content if block.get("type") == "tool_use")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """`usd` is None when the model's price is unknown: shown as "unpriced", never as zero."""
+
+    usd: Decimal | None
+    price_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a proposed action goes. `release` runs alone, `ask` needs `needed` people, `forbid` never runs."""
+
+    outcome: str  # "release" | "ask" | "forbid"
+    reason: str
+    risk: Risk
+    needed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A model's tool call after parsing and validation. `intent` names it within the run, whatever its arguments."""
+
+    intent: str
+    tool_call_id: str
+    tool: str
+    args: JsonObject
+    reasoning: str = ""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionNote:
+    by: str
+    verdict: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """The engine's view of an Action row; the newest of its chain when a person edited it."""
+
+    id: str
+    intent: str
+    tool_call_id: str
+    tool: str
+    args: JsonObject
+    digest: str
+    status: ActionStatus
+    title: str = ""
+    reasoning: str = ""
+    confidence: float | None = None
+    plan_summary: str = ""
+    held: bool = False  # may run alone, but behind actions that wait
+    asked: bool = False  # belongs to a batch that people see
+    edited: bool = False
+    fresh: bool = False  # claimed just now: nothing can have happened yet
+    result: Any = None
+    note: str = ""
+    decisions: tuple[DecisionNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionOutcome:
+    """How an executing action ended; committed together with the step that records it."""
+
+    action_id: str
+    status: ActionStatus
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One journal entry. `seq` is 0 until the journal has recorded it."""
+
+    kind: StepKind
+    title: str
+    key: str = ""
+    seq: int = 0
+    status: StepStatus = StepStatus.OK
+    summary: str = ""
+    tool: str = ""
+    tool_call_id: str = ""
+    input: Any = None
+    output: Any = None
+    reasoning: str = ""
+    error: str = ""
+    confidence: float | None = None
+    score: float | None = None
+    model: str = ""
+    usage: Usage = Usage()
+    price: Price = Price(usd=Decimal(0))
+    started_at: datetime | None = None
+    duration_ms: int = 0
+    attempt: int = 1
+    plan_step: int | None = None
+    outcome: ActionOutcome | None = None
+    plan: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the run has used so far, from its recorded steps."""
+
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    status: RunStatus
+    stop_reason: StopReason
+    stop_detail: str
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """Nothing more can be done now. `why`: "approval", "paused" or "retry" (with the seconds until the next try)."""
+
+    why: str
+    retry_in_s: float | None = None
+
+
+Outcome = Finished | Parked

@@ -1,0 +1,269 @@
+"""Every change of `Run.status` and `Action.status`. Each is one conditional UPDATE whose row count is checked.
+
+    queued -> running -> completed | stopped | failed | cancelled | dry_run_ready
+    running -> waiting (asks people) -> queued    running -> paused -> queued    running -> queued (retry, new lease)
+
+    pending -> approved -> executing -> succeeded | failed | unknown -> succeeded | failed
+    pending -> rejected | answered | expired | cancelled | superseded
+    approved -> cancelled | stale | expired | revoked
+
+Functions return whether they changed the row: False means that somebody else was first, never an error by itself.
+Callers that need several of them to hold together open the transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from runs.engine.types import ENDED, WAITING_ACTIONS, ActionStatus, RunStatus, StopReason
+from runs.models import Action, Batch, Run
+
+LEASE = dt.timedelta(seconds=20)
+ALIVE = tuple(status for status in RunStatus if status not in ENDED)
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def claim_lease(run_id: uuid.UUID, owner: str) -> bool:
+    """queued -> running, for one worker. The first claim starts the run's clock."""
+    now = timezone.now()
+    due = Q(due_at__isnull=True) | Q(due_at__lte=now)
+    claimed = Run.objects.filter(due, id=run_id, status=RunStatus.QUEUED).update(
+        status=RunStatus.RUNNING, lease_owner=owner, lease_until=now + LEASE, due_at=None
+    )
+    if claimed == 1:
+        Run.objects.filter(id=run_id, started_at__isnull=True).update(started_at=now)
+    return claimed == 1
+
+
+def renew_leases(owners: Iterable[str]) -> None:
+    Run.objects.filter(lease_owner__in=list(owners), status=RunStatus.RUNNING).update(
+        lease_until=timezone.now() + LEASE
+    )
+
+
+def free_lost_lease(run_id: uuid.UUID, owner: str) -> bool:
+    """running -> queued, when the worker that held it is gone."""
+    return _held(run_id, owner).update(status=RunStatus.QUEUED, **_FREE) == 1
+
+
+def finish(run_id: uuid.UUID, owner: str, status: RunStatus, reason: StopReason, detail: str, result: str) -> bool:
+    return (
+        _held(run_id, owner).update(
+            status=status,
+            stop_reason=reason,
+            stop_detail=detail,
+            result=result,
+            ended_at=timezone.now(),
+            wish="",
+            **_FREE,
+        )
+        == 1
+    )
+
+
+def park_waiting(run_id: uuid.UUID, owner: str) -> bool:
+    """running -> waiting for people. The caller looks again afterwards: the last verdict may have come before this."""
+    return _held(run_id, owner).update(status=RunStatus.WAITING, waiting_since=timezone.now(), **_FREE) == 1
+
+
+def park_paused(run_id: uuid.UUID, owner: str) -> bool:
+    """running -> paused, while that is still what people wish."""
+    wished = _held(run_id, owner).filter(wish="pause")
+    return wished.update(status=RunStatus.PAUSED, waiting_since=timezone.now(), wish="", **_FREE) == 1
+
+
+def park_until(run_id: uuid.UUID, owner: str, due_at: dt.datetime) -> bool:
+    """running -> queued, not to be taken before `due_at`."""
+    return _held(run_id, owner).update(status=RunStatus.QUEUED, due_at=due_at, **_FREE) == 1
+
+
+def wake(run_id: uuid.UUID) -> bool:
+    """waiting -> queued, once nobody is asked any more; the wait is added to the run's."""
+    open_batch = Batch.objects.filter(run_id=run_id, status="open")
+    if open_batch.exists():
+        return False
+    return _back_to_queue(run_id, RunStatus.WAITING)
+
+
+def resume(run_id: uuid.UUID) -> bool:
+    """paused -> queued, or the wish to pause is withdrawn from a run that has not paused yet."""
+    if _back_to_queue(run_id, RunStatus.PAUSED):
+        return True
+    return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="") == 1
+
+
+def request_pause(run_id: uuid.UUID) -> bool:
+    """A running run is asked; a queued one pauses at once. A waiting one has nothing to pause."""
+    queued = Run.objects.filter(id=run_id, status=RunStatus.QUEUED)
+    if queued.update(status=RunStatus.PAUSED, waiting_since=timezone.now(), due_at=None, wish="") == 1:
+        return True
+    return Run.objects.filter(id=run_id, status=RunStatus.RUNNING, wish="").update(wish="pause") == 1
+
+
+def request_cancel(run_id: uuid.UUID) -> str | None:
+    """`ended` when it ended here and now, `asked` when a worker holds it, None when it had ended before."""
+    ended: dict[str, Any] = {
+        "status": RunStatus.CANCELLED,
+        "stop_reason": StopReason.CANCELLED,
+        "stop_detail": "A person cancelled this run.",
+        "ended_at": timezone.now(),
+        "wish": "",
+    }
+    if Run.objects.filter(id=run_id, status=RunStatus.QUEUED).update(**ended) == 1:
+        return "ended"
+    if any(_end_wait(run_id, status, ended) for status in (RunStatus.WAITING, RunStatus.PAUSED)):
+        return "ended"
+    asked = Run.objects.filter(id=run_id, status=RunStatus.RUNNING).update(wish="cancel")
+    return "asked" if asked == 1 else None
+
+
+# --- actions ---------------------------------------------------------------------------------------------------------
+
+
+def decide(
+    action_id: uuid.UUID, digest: str, verdict: ActionStatus, *, by: Any, note: str, released_by: list[str]
+) -> bool:
+    """pending -> approved | rejected | answered, while it has not expired and is still what was shown."""
+    now = timezone.now()
+    waiting = Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.PENDING, expires_at__gt=now)
+    return (
+        waiting.update(
+            status=verdict, decided_by=by, decided_at=now, note=note, released_by=released_by, version=F("version") + 1
+        )
+        == 1
+    )
+
+
+def settle_unknown(action_id: uuid.UUID, digest: str, *, happened: bool, by: Any, note: str) -> bool:
+    """unknown -> succeeded | failed: a person looked and knows whether it happened."""
+    status = ActionStatus.SUCCEEDED if happened else ActionStatus.FAILED
+    return (
+        Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.UNKNOWN).update(
+            status=status, decided_by=by, decided_at=timezone.now(), note=note, version=F("version") + 1
+        )
+        == 1
+    )
+
+
+def supersede(action_id: uuid.UUID, digest: str, *, by: Any) -> bool:
+    """pending -> superseded: a person edited it; the edit is a new action."""
+    return _move(action_id, ActionStatus.PENDING, ActionStatus.SUPERSEDED, digest=digest, decided_by=by)
+
+
+def begin_execution(action_id: uuid.UUID, digest: str) -> bool:
+    """approved -> executing, not expired: the claim that makes a second execution impossible."""
+    now = timezone.now()
+    return (
+        Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.APPROVED)
+        .filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+        .update(status=ActionStatus.EXECUTING, executed_at=now, version=F("version") + 1)
+        == 1
+    )
+
+
+def end_execution(action_id: uuid.UUID, status: ActionStatus, result: Any) -> bool:
+    """executing -> succeeded | failed. Stored with the step that records it."""
+    return (
+        Action.objects.filter(id=action_id, status=ActionStatus.EXECUTING).update(
+            status=status, result=result, version=F("version") + 1
+        )
+        == 1
+    )
+
+
+def lose_execution(action_id: uuid.UUID, batch: Batch) -> bool:
+    """executing -> unknown: it may or may not have happened; `batch` asks a person."""
+    return (
+        Action.objects.filter(id=action_id, status=ActionStatus.EXECUTING).update(
+            status=ActionStatus.UNKNOWN, kind="unknown", batch=batch, version=F("version") + 1
+        )
+        == 1
+    )
+
+
+def retire(action_id: uuid.UUID, status: ActionStatus, reason: str) -> bool:
+    """approved -> cancelled | stale | expired | revoked: it will not run, and the row says why."""
+    return _move(action_id, ActionStatus.APPROVED, status, note=reason)
+
+
+def expire(action_id: uuid.UUID) -> bool:
+    """pending -> expired once its time is over. A timeout never approves."""
+    return (
+        Action.objects.filter(id=action_id, status=ActionStatus.PENDING, expires_at__lte=timezone.now()).update(
+            status=ActionStatus.EXPIRED, note="Nobody decided in time, so nothing ran.", version=F("version") + 1
+        )
+        == 1
+    )
+
+
+def withdraw_actions(run_id: uuid.UUID, reason: str) -> int:
+    """pending | approved -> cancelled for a run that has ended."""
+    return Action.objects.filter(run_id=run_id, status__in=[ActionStatus.PENDING, ActionStatus.APPROVED]).update(
+        status=ActionStatus.CANCELLED, note=reason, version=F("version") + 1
+    )
+
+
+def forget_executions(run_id: uuid.UUID, reason: str) -> int:
+    """executing -> unknown for a run that has ended: no worker is left that could say how it ended."""
+    return Action.objects.filter(run_id=run_id, status=ActionStatus.EXECUTING).update(
+        status=ActionStatus.UNKNOWN, kind="unknown", note=reason, version=F("version") + 1
+    )
+
+
+def close_batch(batch_id: uuid.UUID) -> bool:
+    """open -> closed, once no action of it waits for a person."""
+    if Action.objects.filter(batch_id=batch_id, status__in=list(WAITING_ACTIONS)).exists():
+        return False
+    return Batch.objects.filter(id=batch_id, status="open").update(status="closed", closed_at=timezone.now()) == 1
+
+
+def close_batches(run_id: uuid.UUID) -> int:
+    return Batch.objects.filter(run_id=run_id, status="open").update(status="closed", closed_at=timezone.now())
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+_FREE: dict[str, Any] = {
+    "lease_owner": "",
+    "lease_until": None,
+    "reserved_usd": 0,
+    "reserved_input_tokens": 0,
+    "reserved_output_tokens": 0,
+}
+
+
+def _held(run_id: uuid.UUID, owner: str) -> QuerySet[Run]:
+    return Run.objects.filter(id=run_id, status=RunStatus.RUNNING, lease_owner=owner)
+
+
+def _move(action_id: uuid.UUID, old: ActionStatus, new: ActionStatus, digest: str | None = None, **also: Any) -> bool:
+    rows = Action.objects.filter(id=action_id, status=old)
+    if digest is not None:
+        rows = rows.filter(digest=digest)
+    return rows.update(status=new, decided_at=timezone.now(), version=F("version") + 1, **also) == 1
+
+
+def _back_to_queue(run_id: uuid.UUID, status: RunStatus) -> bool:
+    return _end_wait(run_id, status, {"status": RunStatus.QUEUED, "due_at": None, "rung_at": None})
+
+
+def _end_wait(run_id: uuid.UUID, status: RunStatus, changes: dict[str, Any]) -> bool:
+    """Leaves `status`, adding the time waited. Conditional on the wait that was read, so no wait counts twice."""
+    since = Run.objects.filter(id=run_id, status=status).values_list("waiting_since", flat=True).first()
+    if since is None:
+        return False
+    waited = int((timezone.now() - since).total_seconds() * 1000)
+    return (
+        Run.objects.filter(id=run_id, status=status, waiting_since=since).update(
+            wait_ms=F("wait_ms") + waited, waiting_since=None, **changes
+        )
+        == 1
+    )

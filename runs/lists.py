@@ -1,0 +1,85 @@
+"""Runs as table rows. One query for any number of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db.models import Count, Q, QuerySet
+
+from accounts.access import Access, rows
+from runs import presenters
+from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
+from runs.models import Run
+
+MODES = {"interactive": "Interactive", "batch": "Batch", "dry_run": "Dry run"}
+LIVE = tuple(status for status in RunStatus if status not in ENDED)
+SHOWS = {
+    "": ("All", tuple(RunStatus)),
+    "live": ("Live", LIVE),
+    "waiting": ("Needs approval", (RunStatus.WAITING,)),
+    "completed": ("Completed", (RunStatus.COMPLETED, RunStatus.DRY_RUN_READY)),
+    "stopped": ("Stopped or failed", (RunStatus.STOPPED, RunStatus.FAILED)),
+    "cancelled": ("Cancelled", (RunStatus.CANCELLED,)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    id: uuid.UUID
+    ref: str
+    title: str
+    agent: str
+    agent_slug: str
+    mode: str
+    status: str
+    label: str
+    simulated: bool
+    created_at: dt.datetime
+    owner: str
+    took_ms: int
+    cost_usd: Decimal
+    unpriced_steps: int
+
+
+def lines(found: QuerySet[Run]) -> list[RunLine]:
+    waiting = Count("actions", filter=Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open"))
+    selected = found.select_related("agent", "agent_version", "owner").annotate(to_approve=waiting)
+    return [_line(run, run.to_approve) for run in selected]
+
+
+def recent(access: Access, limit: int) -> list[RunLine]:
+    return lines(rows(access, Run).order_by("-number")[:limit]) if limit else []
+
+
+def live_count(access: Access) -> int:
+    return rows(access, Run).filter(status__in=LIVE).count()
+
+
+def _line(run: Run, to_approve: int) -> RunLine:
+    label = ""
+    if to_approve:
+        label = f"{to_approve} to approve" if run.status == RunStatus.WAITING else f"Running, {to_approve} to approve"
+    return RunLine(
+        id=run.id,
+        ref=run.short_id,
+        title=run.title,
+        agent=str(run.agent_version.definition.get("name", run.agent.slug)),
+        agent_slug=run.agent.slug,
+        mode=MODES.get(run.mode, run.mode),
+        status=run.status,
+        label=label if run.status in {RunStatus.WAITING, RunStatus.RUNNING} else "",
+        simulated=run.simulated,
+        created_at=run.created_at,
+        owner=run.owner.label,
+        took_ms=presenters.duration_ms(run),
+        cost_usd=run.cost_usd,
+        unpriced_steps=run.unpriced_steps,
+    )
+
+
+def statuses(show: str) -> Sequence[RunStatus]:
+    return SHOWS.get(show, SHOWS[""])[1]

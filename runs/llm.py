@@ -1,0 +1,399 @@
+"""The Anthropic SDK behind the engine's `Llm` port. Worker code only: importing the SDK costs a second and 66 MB."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import anthropic
+import httpx2
+
+from runs.engine.ports import Interrupted, ModelError
+from runs.engine.types import JsonObject, ModelReply, ModelRequest, Usage
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 60.0
+# Pings keep a connection alive for ever; a reply in which nothing but pings came for this long is given up.
+SILENCE_TIMEOUT_S = 600.0
+POLL_S = 0.2
+DETAIL_CHARACTERS = 500
+OFFICIAL_URL = "https://api.anthropic.com"
+# The SDK refuses to work without a key and would look for one in the environment; servers without keys ignore this one.
+NO_KEY = "no-key"
+
+RETRYABLE_TYPES = frozenset({"overloaded_error", "rate_limit_error", "api_error", "timeout_error"})
+RETRYABLE_STATUSES = frozenset({408, 409, 429})
+
+_clients: dict[tuple[str, str], AnthropicLlm] = {}
+_clients_lock = threading.Lock()
+
+
+def build_llm(base_url: str, api_key: str) -> AnthropicLlm:
+    """One client for each endpoint and key in this process; safe to share between threads. Empty means the default."""
+    with _clients_lock:
+        if (base_url, api_key) not in _clients:
+            _clients[base_url, api_key] = AnthropicLlm(base_url, api_key)
+        return _clients[base_url, api_key]
+
+
+class AnthropicLlm:
+    def __init__(
+        self,
+        base_url: str = "",
+        api_key: str = "",
+        *,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        silence_timeout_s: float = SILENCE_TIMEOUT_S,
+    ) -> None:
+        key = api_key or NO_KEY
+        self._silence_timeout_s = silence_timeout_s
+        self._client = anthropic.Anthropic(
+            api_key=key,
+            # The SDK appends /v1 itself.
+            base_url=base_url.rstrip("/").removesuffix("/v1") or OFFICIAL_URL,
+            max_retries=0,
+            timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S),
+            # The SDK sends a bearer token only; other servers of this API may read the older header.
+            default_headers={"x-api-key": key} if base_url else None,
+        )
+
+    def complete(
+        self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> ModelReply:
+        """Streams one reply. Both callbacks run in the calling thread; every stop reason is left to the caller."""
+        pump = _Pump(self._client, request_body(request))
+        pump.start()
+        try:
+            return self._follow(pump, on_text, interrupted)
+        except BaseException:
+            pump.abandon()
+            raise
+
+    def _follow(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
+        reply = _Reply()
+        heard_at = time.monotonic()
+        while True:
+            event = pump.next_event(POLL_S)
+            if event is not None and event.get("type") != "ping":
+                heard_at = time.monotonic()
+                if text := reply.add(event):
+                    on_text(text)
+            if reply.stopped:
+                return reply.finish(pump.request_id)
+            if interrupted():
+                raise Interrupted("the model call was interrupted")
+            if time.monotonic() - heard_at > self._silence_timeout_s:
+                raise ModelError("timeout", "the model was silent for too long", retryable=True)
+
+
+class _Pump(threading.Thread):
+    """Reads one stream in its own thread, so that a caller waiting for its next event can always give up at once.
+
+    The SDK has no way to break off a request whose response headers have not come; a thread that is left behind has.
+    """
+
+    def __init__(self, client: anthropic.Anthropic, body: JsonObject) -> None:
+        super().__init__(name="model-stream", daemon=True)
+        self.request_id = ""
+        self._client = client
+        self._body = body
+        self._events: queue.SimpleQueue[JsonObject | Exception] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._response: httpx2.Response | None = None
+
+    def next_event(self, timeout_s: float) -> JsonObject | None:
+        """None when nothing came in time. Raises `ModelError`."""
+        try:
+            event = self._events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(event, Exception):
+            raise model_error(event) from event
+        return event
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            if self._response is not None:
+                self._response.close()
+
+    def run(self) -> None:
+        try:
+            self._read()
+            self._events.put(ModelError("incomplete_reply", "the reply ended before it was complete", retryable=True))
+        except Exception as error:  # noqa: BLE001 handed to the caller's thread, which classifies it
+            self._events.put(error)
+
+    def _read(self) -> None:
+        # Not `messages.create`: that warns for models near their end, and a warning may be an error to the host.
+        stream = self._client.post(
+            "/v1/messages", body=self._body, cast_to=object, stream=True, stream_cls=anthropic.Stream[object]
+        )
+        response = stream.response
+        with self._lock:
+            self._response = response
+            abandoned = self._abandoned
+        try:
+            if not abandoned:
+                self._forward(response)
+        finally:
+            response.close()
+
+    def _forward(self, response: httpx2.Response) -> None:
+        self.request_id = response.headers.get("request-id", "")
+        content_type = response.headers.get("content-type", "")
+        if "text/event-stream" not in content_type:
+            start = response.read()[:200].decode(errors="replace")
+            raise bad_reply(f"expected an event stream, got {content_type or 'no content type'}: {start}")
+        for sse in anthropic.Stream.raw_events(response):
+            if not sse.data:
+                continue
+            event = sse.json()
+            if not isinstance(event, dict):
+                raise bad_reply("an event of the stream is not a JSON object")
+            if sse.event == "error" or event.get("type") == "error":
+                raise stream_error(event)
+            self._events.put(event)
+
+
+def request_body(request: ModelRequest) -> JsonObject:
+    body: JsonObject = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": [_sendable(message) for message in request.messages],
+        "stream": True,
+        "cache_control": {"type": "ephemeral"},
+    }
+    if request.system:
+        body["system"] = request.system
+    if request.tools:
+        body["tools"] = list(request.tools)
+    if request.tool_choice is not None:
+        body["tool_choice"] = request.tool_choice
+    output: JsonObject = {}
+    if request.effort:
+        output["effort"] = request.effort
+    if request.output_schema is not None:
+        output["format"] = {"type": "json_schema", "schema": _strict_schema(request.output_schema)}
+    if output:
+        body["output_config"] = output
+    return body
+
+
+def _strict_schema(schema: JsonObject) -> JsonObject:
+    """The schema in the subset that the API accepts, or as it is where the SDK can't say how."""
+    try:
+        return anthropic.transform_schema(schema)
+    except (ValueError, TypeError, AttributeError, AssertionError):
+        return schema
+
+
+def _sendable(message: JsonObject) -> JsonObject:
+    """The API refuses two things that a model can write: empty text blocks, and tool input that is no JSON object."""
+    content = message.get("content")
+    if message.get("role") != "assistant" or not isinstance(content, list):
+        return message
+    return {**message, "content": list(_sendable_blocks(content))}
+
+
+def _sendable_blocks(blocks: Iterable[JsonObject]) -> Iterable[JsonObject]:
+    for block in blocks:
+        if block.get("type") == "tool_use" and not isinstance(block.get("input"), dict):
+            yield {**block, "input": {"unreadable": block.get("input")}}
+        elif block.get("type") != "text" or block.get("text"):
+            yield block
+
+
+class _Reply:
+    """Folds stream events into content blocks, kept as the plain JSON objects that came."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._blocks: dict[int, JsonObject] = {}
+        self._tool_inputs: dict[int, list[str]] = {}
+        self._message: JsonObject = {}
+        self._usage: JsonObject = {}
+        self._stop_reason: str | None = None
+
+    def add(self, event: JsonObject) -> str:
+        """The text to show. Raises `ModelError` for an event of the wrong shape."""
+        try:
+            return self._add(event)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise bad_reply(f"the event {event.get('type')!r} of the stream has the wrong shape") from error
+
+    def _add(self, event: JsonObject) -> str:
+        match event.get("type"):
+            case "message_start":
+                self._message = dict(event["message"])
+                self._count(self._message.get("usage"))
+            case "content_block_start":
+                block = dict(event["content_block"])
+                self._blocks[event["index"]] = block
+                return str(block.get("text") or "") if block.get("type") == "text" else ""
+            case "content_block_delta":
+                return self._extend(event["index"], event["delta"])
+            case "content_block_stop":
+                self._close_block(event["index"])
+            case "message_delta":
+                self._stop_reason = _optional_text(event["delta"].get("stop_reason"))
+                self._count(event.get("usage"))
+            case "message_stop":
+                if not self._message or self._stop_reason is None:
+                    raise ValueError("the message has no start or no stop reason")
+                self.stopped = True
+        return ""
+
+    def _extend(self, index: int, delta: JsonObject) -> str:
+        block = self._blocks[index]
+        match delta["type"]:
+            case "text_delta":
+                block["text"] = block.get("text", "") + delta["text"]
+                return str(delta["text"])
+            case "input_json_delta":
+                self._tool_inputs.setdefault(index, []).append(delta["partial_json"])
+            case "thinking_delta":
+                block["thinking"] = block.get("thinking", "") + delta["thinking"]
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+        return ""
+
+    def _close_block(self, index: int) -> None:
+        if written := "".join(self._tool_inputs.pop(index, ())):
+            self._blocks[index]["input"] = tool_input(written)
+
+    def _count(self, usage: object) -> None:
+        """Later numbers replace earlier ones: the API's are cumulative."""
+        if isinstance(usage, dict):
+            self._usage.update({name: value for name, value in usage.items() if value is not None})
+
+    def finish(self, request_id: str) -> ModelReply:
+        for index in list(self._tool_inputs):
+            self._close_block(index)
+        return ModelReply(
+            content=tuple(self._blocks[index] for index in sorted(self._blocks)),
+            stop_reason=self._stop_reason,
+            usage=usage_of(self._usage),
+            model=str(self._message.get("model") or ""),
+            request_id=request_id,
+        )
+
+
+def tool_input(written: str) -> Any:
+    """The JSON value, or the text itself when it is no strict JSON: whoever reads the call then refuses it.
+
+    NaN and repeated keys are refused here, because a reader further on could not see them any more.
+    """
+    try:
+        return json.loads(written, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return written
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is there twice")
+    return value
+
+
+def usage_of(usage: JsonObject) -> Usage:
+    created = usage.get("cache_creation")
+    parts = created if isinstance(created, dict) else {}
+    one_hour = _tokens(parts.get("ephemeral_1h_input_tokens"))
+    five_minutes = _tokens(parts.get("ephemeral_5m_input_tokens"))
+    # Servers that know one kind of cache write give the sum only; what it holds beyond the parts is of that kind.
+    unsplit = max(0, _tokens(usage.get("cache_creation_input_tokens")) - one_hour - five_minutes)
+    return Usage(
+        input_tokens=_tokens(usage.get("input_tokens")),
+        output_tokens=_tokens(usage.get("output_tokens")),
+        cache_read_tokens=_tokens(usage.get("cache_read_input_tokens")),
+        cache_write_5m_tokens=five_minutes + unsplit,
+        cache_write_1h_tokens=one_hour,
+    )
+
+
+def _tokens(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _optional_text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def bad_reply(detail: str) -> ModelError:
+    return ModelError("bad_reply", detail[:DETAIL_CHARACTERS], retryable=True)
+
+
+def stream_error(event: JsonObject) -> ModelError:
+    """An error event inside a stream that began well: only its type tells what kind it is."""
+    error = event.get("error")
+    error = error if isinstance(error, dict) else {}
+    code = str(error.get("type") or "api_error")
+    detail = str(error.get("message") or "the stream ended with an error")
+    return ModelError(code, detail[:DETAIL_CHARACTERS], retryable=code in RETRYABLE_TYPES)
+
+
+def model_error(error: Exception) -> Exception:
+    """What happened as a `ModelError`; an error that is none of the SDK's or the network's comes back as it is."""
+    match error:
+        case ModelError():
+            return error
+        case anthropic.APIStatusError():
+            return _status_error(error)
+        case anthropic.APITimeoutError() | httpx2.TimeoutException():
+            return ModelError("timeout", "the model did not answer in time", retryable=True)
+        case anthropic.APIConnectionError() | httpx2.HTTPError():
+            cause = error.__cause__ or error
+            detail = f"{type(cause).__name__}: {cause}"
+            return ModelError("connection_error", detail[:DETAIL_CHARACTERS], retryable=True)
+        case anthropic.AnthropicError():
+            return ModelError("client_error", str(error)[:DETAIL_CHARACTERS], retryable=False)
+        case ValueError():  # JSON or UTF-8 that can't be read
+            return bad_reply(f"the reply could not be read: {error}")
+        case _:
+            return error
+
+
+def _status_error(error: anthropic.APIStatusError) -> ModelError:
+    status, headers = error.status_code, error.response.headers
+    retryable = status in RETRYABLE_STATUSES or status >= 500
+    if (word := headers.get("x-should-retry")) in ("true", "false"):
+        retryable = word == "true"
+    detail = (error.api_message or error.message or f"HTTP {status}")[:DETAIL_CHARACTERS]
+    return ModelError(
+        str(error.type or f"http_{status}"), detail, retryable=retryable, retry_after_s=retry_after_s(headers)
+    )
+
+
+def retry_after_s(headers: httpx2.Headers) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after`, which may be a date."""
+    if (milliseconds := _number(headers.get("retry-after-ms", ""))) is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    if (seconds := _number(value)) is not None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None

@@ -1,0 +1,50 @@
+"""Builds what the engine is given for one run. Worker code: this is where the SDK and the tools come in."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.utils import timezone
+
+from runs import provider, toolbox
+from runs.engine.loop import Ports
+from runs.engine.types import Limits, Mode, RunSpec
+from runs.leases import Lease
+from runs.models import Run
+from runs.schemas import AgentIn
+from runs.store import DbBudget, DbControls, DbJournal, SystemClock
+from runs.verdicts import DbVerdicts
+
+
+def run_spec(run: Run) -> RunSpec:
+    definition = AgentIn.model_validate(run.agent_version.definition)
+    return RunSpec(
+        id=str(run.id),
+        agent=definition.to_engine(
+            slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
+        ),
+        task=run.task,
+        mode=Mode(run.mode),
+        limits=Limits(
+            max_steps=run.max_steps,
+            max_input_tokens=run.max_input_tokens,
+            max_output_tokens=run.max_output_tokens,
+            max_cost_usd=run.max_cost_usd,
+            max_seconds=run.max_seconds,
+        ),
+        policy_version=f"{run.agent.slug}@{run.agent_version.number}",
+        started_at=run.started_at or timezone.now(),
+        waited_ms=run.wait_ms,
+    )
+
+
+def build_ports(run: Run, lease: Lease) -> Ports:
+    journal = DbJournal(run, lease)
+    return Ports(
+        journal=journal,
+        llm=provider.Provider(),
+        budget=DbBudget(run, lease, journal),
+        verdicts=DbVerdicts(run, lease),
+        controls=DbControls(run, lease),
+        clock=SystemClock(),
+        tools=toolbox.tools_for(run),
+    )

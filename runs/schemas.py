@@ -1,0 +1,161 @@
+"""Pydantic types: the outside shapes of CONTRACT and one type for every JSON column."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from runs.engine.types import AgentSpec, Limits, Mode, Policy, Risk, ToolGrant
+
+SLUG = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
+TOOL_NAME = re.compile(r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?$")
+TASK_BYTES = 200_000
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class LimitsIn(Strict):
+    """Every limit must be positive; an absent one takes the agent's, an explicit null means none of that kind."""
+
+    max_steps: Annotated[int, Field(gt=0, le=100_000)] | None = 60
+    max_input_tokens: Annotated[int, Field(gt=0, le=1_000_000_000)] | None = 600_000
+    max_output_tokens: Annotated[int, Field(gt=0, le=1_000_000_000)] | None = 60_000
+    max_cost_usd: Annotated[Decimal, Field(gt=0, le=100_000, max_digits=18, decimal_places=9)] | None = Decimal("1.50")
+    max_seconds: Annotated[int, Field(gt=0, le=30 * 86_400)] | None = 900
+
+    def to_engine(self) -> Limits:
+        return Limits(**self.model_dump())
+
+
+class ToolGrantIn(Strict):
+    name: Annotated[str, Field(max_length=120)]
+    policy: Policy
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    risk: Risk | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not TOOL_NAME.match(value):
+            raise ValueError("a tool is named like 'server.tool' or 'tool'")
+        return value
+
+
+class AgentIn(Strict):
+    """An agent as people write it. `model` null means the installation's default model."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    purpose: Annotated[str, Field(max_length=400)] = ""
+    instructions: Annotated[str, Field(max_length=100_000)] = ""
+    model: Annotated[str, Field(max_length=120)] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    tools: list[ToolGrantIn] = []
+    planning: bool = False
+    evaluation: Literal["off", "final", "every_step"] = "off"
+    limits: LimitsIn = LimitsIn()
+    output_schema: dict[str, Any] | None = None
+    subagents: list[str] = []
+    default_mode: Mode = Mode.INTERACTIVE
+    task_types: list[Annotated[str, Field(min_length=1, max_length=80)]] = []
+
+    @field_validator("name")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a name is needed")
+        return value.strip()
+
+    @model_validator(mode="after")
+    def _tools_once(self) -> AgentIn:
+        names = [tool.name for tool in self.tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tools are listed twice: {', '.join(twice)}")
+        return self
+
+    def to_engine(self, *, slug: str, version: int, default_model: str) -> AgentSpec:
+        return AgentSpec(
+            slug=slug,
+            name=self.name,
+            version=version,
+            purpose=self.purpose,
+            instructions=self.instructions,
+            model=self.model or default_model,
+            effort=self.effort,
+            tools=tuple(
+                ToolGrant(
+                    name=tool.name,
+                    policy=tool.policy,
+                    threshold=0.9 if tool.threshold is None else tool.threshold,
+                    risk=tool.risk,
+                    timeout_s=tool.timeout_s,
+                )
+                for tool in self.tools
+            ),
+            planning=self.planning,
+            evaluation=self.evaluation,
+            output_schema=self.output_schema,
+            subagents=tuple(self.subagents),
+        )
+
+
+class Assumption(Strict):
+    text: str
+    check: str = ""
+    status: Literal["not_checked", "held", "did_not_hold"] = "not_checked"
+
+
+class PlanStep(Strict):
+    title: str
+    status: Literal["not_started", "running", "waiting", "done", "changed"] = "not_started"
+    needs_person: bool = False
+    assumptions: list[Assumption] = []
+
+
+class Plan(Strict):
+    """`Run.plan`."""
+
+    steps: list[PlanStep] = []
+
+
+class FoundTool(Strict):
+    """One tool of a server, as found when it was last asked. In `ToolServer.tools`."""
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, Any] = {}
+    effect: Literal["read", "write", "irreversible"] = "write"
+    idempotent: bool = False
+    risk: Risk = Risk.MEDIUM
+    version: str = ""
+    plan: str | None = None
+    reconcile: str | None = None
+    undo: str | None = None
+
+
+class ServerConfig(Strict):
+    """How to reach a tool server: stored encrypted, because `env` and `headers` carry secrets."""
+
+    transport: Literal["stdio", "http"]
+    command: list[str] = []
+    env: dict[str, str] = {}
+    url: str = ""
+    headers: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> ServerConfig:
+        if self.transport == "stdio" and not self.command:
+            raise ValueError("a stdio server needs a command")
+        if self.transport == "stdio" and (self.url or self.headers):
+            raise ValueError("url and headers belong to http servers")
+        if self.transport == "http" and not re.match(r"^https?://[^\s/]+", self.url):
+            raise ValueError("an http server needs an http or https url")
+        if self.transport == "http" and (self.command or self.env):
+            raise ValueError("command and env belong to stdio servers")
+        return self

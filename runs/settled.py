@@ -1,0 +1,45 @@
+"""What has to happen to a run's open questions when the run ends, and after its waits. Used by people's commands and by
+workers alike."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import transaction
+
+from accounts import receipts
+from runs import lifecycle
+from runs.models import Run
+
+
+def withdraw(run_id: uuid.UUID, reason: str) -> None:
+    """Nothing of an ended run waits for a person any more. Belongs into the transaction of the end."""
+    lifecycle.withdraw_actions(run_id, reason)
+    lifecycle.forget_executions(run_id, "The run ended while this was being done; whether it happened is not known.")
+    lifecycle.close_batches(run_id)
+
+
+def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:
+    """`ended`, `asked` or None, as `lifecycle.request_cancel`; what waited is withdrawn in the same transaction."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(id=run_id)
+        outcome = lifecycle.request_cancel(run_id)
+        if outcome == "ended":
+            withdraw(run_id, "The run was cancelled.")
+        if outcome is not None:
+            receipts.append(
+                run.team_id,
+                "run.cancel",
+                actor=actor,  # type: ignore[arg-type]
+                subject_type="run",
+                subject_id=run_id,
+                payload={"outcome": outcome},
+            )
+    return outcome
+
+
+def cancel_if_wished(run_id: uuid.UUID) -> bool:
+    """A run that parked while somebody asked to cancel it has no worker left to read the wish."""
+    if not Run.objects.filter(id=run_id, wish="cancel").exists():
+        return False
+    return cancel_idle(run_id, "agentsite") == "ended"

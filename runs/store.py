@@ -1,0 +1,344 @@
+"""The engine's journal, budget and controls over the ORM. One step is one transaction, and none is open while a model
+or a tool works."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q, Sum
+from django.utils import timezone
+
+from accounts import receipts
+from runs import lifecycle, live, pricing
+from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
+from runs.engine.types import (
+    WORK_KINDS,
+    ActionOutcome,
+    Price,
+    RunStatus,
+    Spent,
+    Step,
+    StepKind,
+    StepStatus,
+    StopReason,
+    Usage,
+)
+from runs.leases import Lease
+from runs.models import Run, RunMessage, StepPayload, TeamMonth
+from runs.models import Step as StepRow
+from runs.storable import storable
+
+TEXT_EVERY_S = 0.1
+
+
+class SystemClock:
+    def now(self) -> dt.datetime:
+        return timezone.now()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class DbJournal:
+    """The steps of one run, as the holder of its lease sees and writes them."""
+
+    def __init__(self, run: Run, lease: Lease) -> None:
+        self.run = run
+        self.lease = lease
+        self._steps = {row.key: _from_row(row) for row in run.steps.select_related("payload").order_by("seq")}
+        self._month: tuple[dt.date, Decimal] | None = None
+        self._begun: dict[str, Any] | None = None
+        self._text = ""
+        self._sent = 0
+        self._sent_at = 0.0
+
+    def once(self, key: str, kind: str, produce: Callable[[], Step]) -> Step:
+        known = self.recorded(key)
+        if known is not None:
+            if known.kind != kind:
+                raise JournalMismatch(f"step {known.seq} of run {self.run.id} is {known.kind}, not {kind} ({key})")
+            return known
+        if _in_transaction():
+            raise RuntimeError("a step is produced outside any transaction")
+        return self._commit(_storable(replace(produce(), key=key)))
+
+    def recorded(self, key: str) -> Step | None:
+        return self._steps.get(key)
+
+    def spent(self) -> Spent:
+        run = self.run
+        return Spent(
+            steps=run.work_steps,
+            input_tokens=run.input_tokens + run.cache_read_tokens + run.cache_write_tokens,
+            output_tokens=run.output_tokens,
+            cost_usd=run.cost_usd,
+        )
+
+    def in_flight(self, step: Step) -> None:
+        self._begun = {
+            "key": step.key,
+            "kind": step.kind,
+            "title": step.title,
+            "tool": step.tool,
+            "model": step.model,
+            "seq": self.run.last_seq + 1,
+            "started_at": (step.started_at or timezone.now()).isoformat(),
+        }
+        self._text, self._sent, self._sent_at = "", 0, 0.0
+        live.in_flight(self.run.id, self._begun)
+
+    def text(self, fragment: str) -> None:
+        self._text += fragment
+        if self._begun and time.monotonic() - self._sent_at >= TEXT_EVERY_S:
+            live.delta(self.run.id, self._begun, self._text, self._sent)
+            self._sent, self._sent_at = len(self._text), time.monotonic()
+
+    def reserved_month(self, month: dt.date, usd: Decimal) -> None:
+        self._month = (month, usd)
+
+    def _commit(self, step: Step) -> Step:
+        step = replace(step, seq=self.run.last_seq + 1)
+        totals = _totals_after(self.run, step)
+        with transaction.atomic():
+            held = Run.objects.filter(
+                id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner, last_seq=self.run.last_seq
+            )
+            changes = {**totals, **({"plan": step.plan} if step.plan is not None else {})}
+            if held.update(**changes, **_NOTHING_RESERVED) != 1:
+                raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+            row = _insert(self.run, step)
+            self._settle_month(step)
+            if step.outcome is not None:
+                self._end_execution(step.outcome, row)
+            if step.kind is StepKind.MESSAGE:
+                RunMessage.objects.filter(id=step.key.removeprefix("message:")).update(delivered_seq=step.seq)
+        for name, value in totals.items():
+            setattr(self.run, name, value)
+        self._steps[step.key] = step
+        self._begun = None
+        live.landed(self.run.id, step.seq)
+        return step
+
+    def _end_execution(self, outcome: ActionOutcome, row: StepRow) -> None:
+        if not lifecycle.end_execution(uuid.UUID(outcome.action_id), outcome.status, outcome.result):
+            raise LeaseLost(f"action {outcome.action_id} was not executing")
+        receipts.append(
+            self.run.team_id,
+            f"action.{outcome.status}",
+            actor="agentsite",
+            subject_type="action",
+            subject_id=outcome.action_id,
+            payload={"run": str(self.run.id), "seq": row.seq},
+        )
+
+    def _settle_month(self, step: Step) -> None:
+        if self._month is None:
+            return
+        month, reserved = self._month
+        TeamMonth.objects.filter(team_id=self.run.team_id, month=month).update(
+            reserved_usd=F("reserved_usd") - reserved, spent_usd=F("spent_usd") + (step.price.usd or Decimal(0))
+        )
+        self._month = None
+
+
+class DbBudget:
+    """Reservation in one conditional UPDATE; settled by the journal with the step."""
+
+    def __init__(self, run: Run, lease: Lease, journal: DbJournal) -> None:
+        self.run = run
+        self.lease = lease
+        self.journal = journal
+
+    def reserve(self, *, usd: Decimal, input_tokens: int, output_tokens: int) -> None:
+        tokens = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens")
+        with transaction.atomic():
+            fits = Run.objects.filter(
+                Q(max_cost_usd__isnull=True) | Q(max_cost_usd__gte=F("cost_usd") + usd),
+                Q(max_input_tokens__isnull=True) | Q(max_input_tokens__gte=tokens + input_tokens),
+                Q(max_output_tokens__isnull=True) | Q(max_output_tokens__gte=F("output_tokens") + output_tokens),
+                id=self.run.id,
+                lease_owner=self.lease.owner,
+            )
+            reserved = fits.update(
+                reserved_usd=usd, reserved_input_tokens=input_tokens, reserved_output_tokens=output_tokens
+            )
+            if reserved != 1:
+                raise BudgetExceeded(StopReason.MAX_COST, "what is left of the budget does not cover another step")
+            self._reserve_month(usd)
+
+    def _reserve_month(self, usd: Decimal) -> None:
+        """Within the transaction of the run's own reservation. What the team has reserved is summed afresh from its
+        running runs, so that a worker that died with a reservation holds nothing back for long."""
+        limit = self.run.team.month_budget_usd
+        if limit is None:
+            return
+        sums = TeamMonth.objects.select_for_update().get(id=self._month(timezone.now().date().replace(day=1)).id)
+        running = Run.objects.filter(team_id=self.run.team_id, status=RunStatus.RUNNING)
+        reserved: Decimal = running.aggregate(usd=Sum("reserved_usd"))["usd"] or Decimal(0)
+        if sums.spent_usd + reserved > limit:
+            raise BudgetExceeded(StopReason.MAX_COST, f"the team's budget of ${limit:.2f} for this month is used up")
+        TeamMonth.objects.filter(id=sums.id).update(reserved_usd=reserved)
+        self.journal.reserved_month(sums.month, usd)
+
+    def _month(self, month: dt.date) -> TeamMonth:
+        """The team's row of this month. A budget that is set in the middle of a month counts what was spent before."""
+        team_id = self.run.team_id
+        known = TeamMonth.objects.filter(team_id=team_id, month=month).first()
+        if known is not None:
+            return known
+        begin = dt.datetime(month.year, month.month, 1, tzinfo=dt.UTC)
+        spent = StepRow.objects.filter(run__team_id=team_id, started_at__gte=begin).aggregate(usd=Sum("cost_usd"))[
+            "usd"
+        ]
+        defaults = {"spent_usd": spent or Decimal(0)}
+        return TeamMonth.objects.get_or_create(team_id=team_id, month=month, defaults=defaults)[0]
+
+    def price(self, model: str, usage: Usage) -> Price:
+        return pricing.price(model, usage, simulated=settings.SIMULATED, at=timezone.now())
+
+    def worst_price(self, model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
+        if settings.SIMULATED:  # as the provider: a run may outlive the day without a key
+            return Decimal(0)
+        return pricing.worst_price(model, input_tokens, output_tokens)
+
+
+class DbControls:
+    """What people want of the run while it runs."""
+
+    def __init__(self, run: Run, lease: Lease) -> None:
+        self.run = run
+        self.lease = lease
+
+    def interrupted(self) -> bool:
+        return self.lease.stopped.is_set()
+
+    def check(self) -> str | None:
+        row = Run.objects.filter(id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner)
+        wish = row.values_list("wish", flat=True).first()
+        if wish is None:
+            raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+        self.lease.stopped.clear()
+        return wish or None
+
+    def messages(self) -> Sequence[tuple[str, str, str]]:
+        rows = RunMessage.objects.filter(run_id=self.run.id).select_related("sender").order_by("created_at", "id")
+        return [(str(row.id), row.sender.label, row.text) for row in rows]
+
+
+def _storable(step: Step) -> Step:
+    """What the journal keeps is also what the engine goes on with: a resumed run sees the same."""
+    texts = {name: storable(getattr(step, name)) for name in _FROM_OUTSIDE}
+    outcome = step.outcome and replace(step.outcome, result=storable(step.outcome.result))
+    return replace(step, outcome=outcome, **texts)
+
+
+_FROM_OUTSIDE = (
+    "title",
+    "summary",
+    "tool",
+    "tool_call_id",
+    "input",
+    "output",
+    "reasoning",
+    "error",
+    "model",
+    "plan",
+)
+_NOTHING_RESERVED: dict[str, Any] = {"reserved_usd": 0, "reserved_input_tokens": 0, "reserved_output_tokens": 0}
+
+
+def _in_transaction() -> bool:
+    connection = transaction.get_connection()
+    # A test case's own transaction is not ours.
+    return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
+def _totals_after(run: Run, step: Step) -> dict[str, Any]:
+    """The run's totals with this step. Absolute values, exact in Decimal: the lease makes this their only writer."""
+    usage, cost = step.usage, step.price.usd
+    is_call = step.kind in (StepKind.MODEL, StepKind.PLAN, StepKind.EVALUATE)
+    return {
+        "last_seq": step.seq,
+        "work_steps": run.work_steps + (step.kind in WORK_KINDS),
+        "model_calls": run.model_calls + is_call,
+        "tool_calls": run.tool_calls + (step.kind is StepKind.TOOL),
+        "unpriced_steps": run.unpriced_steps + (cost is None),
+        "input_tokens": run.input_tokens + usage.input_tokens,
+        "output_tokens": run.output_tokens + usage.output_tokens,
+        "cache_read_tokens": run.cache_read_tokens + usage.cache_read_tokens,
+        "cache_write_tokens": run.cache_write_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        "cost_usd": run.cost_usd + (cost or Decimal(0)),
+    }
+
+
+def _insert(run: Run, step: Step) -> StepRow:
+    usage = step.usage
+    row = StepRow.objects.create(
+        run_id=run.id,
+        seq=step.seq,
+        key=step.key,
+        kind=step.kind,
+        status=step.status,
+        title=step.title[:200],
+        summary=step.summary[:300],
+        tool=step.tool[:120],
+        tool_call_id=step.tool_call_id[:120],
+        confidence=step.confidence,
+        score=step.score,
+        model=step.model[:120],
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_5m_tokens=usage.cache_write_5m_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        cost_usd=step.price.usd,
+        price_id=step.price.price_id,
+        started_at=step.started_at or timezone.now(),
+        duration_ms=step.duration_ms,
+        attempt=step.attempt,
+        plan_step=step.plan_step,
+    )
+    StepPayload.objects.create(
+        step=row, input=step.input, output=step.output, reasoning=step.reasoning, error=step.error
+    )
+    return row
+
+
+def _from_row(row: StepRow) -> Step:
+    return Step(
+        kind=StepKind(row.kind),
+        title=row.title,
+        key=row.key,
+        seq=row.seq,
+        status=StepStatus(row.status),
+        summary=row.summary,
+        tool=row.tool,
+        tool_call_id=row.tool_call_id,
+        input=row.payload.input,
+        output=row.payload.output,
+        reasoning=row.payload.reasoning,
+        error=row.payload.error,
+        confidence=row.confidence,
+        score=row.score,
+        model=row.model,
+        usage=Usage(
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            cache_read_tokens=row.cache_read_tokens,
+            cache_write_5m_tokens=row.cache_write_5m_tokens,
+            cache_write_1h_tokens=row.cache_write_1h_tokens,
+        ),
+        price=Price(usd=row.cost_usd, price_id=row.price_id),
+        started_at=row.started_at,
+        duration_ms=row.duration_ms,
+        attempt=row.attempt,
+        plan_step=row.plan_step,
+    )

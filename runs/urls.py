@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from runs.views import agents, launch, listing, live, report
+
+app_name = "runs"
+
+urlpatterns = [
+    path("", launch.page, name="launch"),
+    path("launch/estimate/", launch.estimate, name="estimate"),
+    path("runs/", listing.page, name="list"),
+    path("runs/<str:run_id>/", live.page, name="live"),
+    path("runs/<str:run_id>/pause", live.pause, name="pause"),
+    path("runs/<str:run_id>/resume", live.resume, name="resume"),
+    path("runs/<str:run_id>/cancel", live.cancel, name="cancel"),
+    path("runs/<str:run_id>/steer", live.steer, name="steer"),
+    path("runs/<str:run_id>/steps/<int:seq>/", live.step, name="step"),
+    path("runs/<str:run_id>/report/", report.page, name="report"),
+    path("agents/", agents.index, name="agents"),
+    path("agents/<str:slug>/", agents.page, name="agent"),
+]

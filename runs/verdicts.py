@@ -1,0 +1,266 @@
+"""The engine's verdicts over the ORM: proposing actions, asking people, claiming before the effect."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from accounts import receipts
+from accounts.access import Right, still_may
+from runs import digest, lifecycle, live, previews
+from runs.catalog import catalog
+from runs.engine.ports import LeaseLost, NotReleased
+from runs.engine.types import (
+    Action,
+    ActionStatus,
+    Call,
+    DecisionNote,
+    Effect,
+    JsonObject,
+    Route,
+    RunStatus,
+    ToolPlan,
+    ToolSpec,
+)
+from runs.leases import Lease
+from runs.models import Action as ActionRow
+from runs.models import Batch, Run
+from runs.storable import storable
+
+ASK_FOR = dt.timedelta(hours=24)
+
+
+class DbVerdicts:
+    def __init__(self, run: Run, lease: Lease) -> None:
+        self.run = run
+        self.lease = lease
+
+    def find(self, intent: str) -> Action | None:
+        row = self._newest([intent]).get(intent)
+        return to_engine(row) if row else None
+
+    def propose(
+        self, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, held: bool
+    ) -> Action:
+        asks = route.outcome == "ask"
+        status = ActionStatus.PENDING if asks else ActionStatus.APPROVED
+        row = new_action(self.run, call, tool, plan, route, position=position, status=status)
+        row.held = held and not asks
+        try:
+            with transaction.atomic():
+                self._hold_lease()
+                row.save(force_insert=True)
+                record(row, "action.proposed", route=route.outcome, reason=route.reason)
+        except IntegrityError:
+            known = self.find(call.intent)
+            if known is None:
+                raise
+            return known
+        return to_engine(row)
+
+    def queued(self) -> Sequence[Action]:
+        rows = self.run.actions.filter(batch__isnull=True, status__in=[ActionStatus.PENDING, ActionStatus.APPROVED])
+        return [to_engine(row) for row in rows if row.status == ActionStatus.PENDING or row.held]
+
+    def asked(self, key: str) -> Sequence[Action] | None:
+        batch = Batch.objects.filter(run_id=self.run.id, key=key).first()
+        if batch is None:
+            return None
+        newest = self._newest(batch.intents)
+        return [to_engine(newest[intent]) for intent in batch.intents]
+
+    def ask(self, key: str, actions: Sequence[Action], why: str) -> None:
+        with transaction.atomic():
+            self._hold_lease()
+            things = "1 thing" if len(actions) == 1 else f"{len(actions)} things"
+            batch = self._open_batch(key, [action.intent for action in actions], why, f"wants to do {things}")
+            ids = [action.id for action in actions]
+            ActionRow.objects.filter(id__in=ids).update(batch=batch, expires_at=batch.expires_at)
+        live.ring_inbox(self.run.team_id)
+
+    def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
+        refusal: NotReleased | None = None
+        preconditions = storable(preconditions)
+        with transaction.atomic():
+            # The row lock makes cancelling and claiming take turns (SQLite has one writer anyway).
+            run = Run.objects.select_for_update().get(id=self.run.id)
+            row = ActionRow.objects.get(id=action.id)
+            refusal = self._refusal(run, row, preconditions)
+            if refusal is None and not lifecycle.begin_execution(row.id, row.digest):
+                row.refresh_from_db()
+                refusal = NotReleased(row.status, row.note or "it is no longer approved")
+            if refusal is None:
+                record(row, "action.executing", digest=row.digest)
+        if refusal is not None:
+            raise refusal
+        return replace(action, status=ActionStatus.EXECUTING, fresh=True)
+
+    def ask_whether_it_happened(self, action: Action) -> None:
+        with transaction.atomic():
+            self._hold_lease()
+            why = "The connection broke or the worker died while this ran, and the tool cannot say whether it happened."
+            batch = self._open_batch(
+                f"unknown:{action.intent}", [action.intent], why, "does not know whether 1 thing happened"
+            )
+            row = ActionRow.objects.get(id=action.id)
+            if lifecycle.lose_execution(row.id, batch):
+                record(row, "action.unknown")
+        live.ring_inbox(self.run.team_id)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _refusal(self, run: Run, row: ActionRow, preconditions: JsonObject | None) -> NotReleased | None:
+        """What must still hold just before the effect (invariants 1 and 3). A failed check retires the row."""
+        if run.status != RunStatus.RUNNING or run.lease_owner != self.lease.owner or run.wish == "cancel":
+            return NotReleased(row.status, "the run was cancelled")
+        checks = (
+            (digest_of(row) == row.digest, ActionStatus.REVOKED, "the action differs from what was approved"),
+            (
+                row.expires_at is None or row.expires_at > timezone.now(),
+                ActionStatus.EXPIRED,
+                "its time ran out before it ran",
+            ),
+            (self._is_same_tool(row), ActionStatus.STALE, "the tool has changed since this was proposed"),
+            (self._approvers_may(row), ActionStatus.REVOKED, "a person who approved it may no longer approve"),
+            (
+                preconditions is None or preconditions == row.preconditions,
+                ActionStatus.STALE,
+                _what_changed(row, preconditions),
+            ),
+        )
+        for holds, status, reason in checks:
+            if not holds:
+                if lifecycle.retire(row.id, status, reason):
+                    record(row, f"action.{status}", reason=reason)
+                return NotReleased(status, reason)
+        return None
+
+    def _approvers_may(self, row: ActionRow) -> bool:
+        people = {uuid.UUID(person) for person in row.released_by}
+        return len(people) >= row.needed and all(still_may(person, self.run.team_id, Right.DECIDE) for person in people)
+
+    def _is_same_tool(self, row: ActionRow) -> bool:
+        """Whether the tool as it is known now is the one that the digest binds. One that is gone can't be called."""
+        known = catalog(self.run.team).get(row.tool)
+        return known is None or known.spec.version == row.tool_version
+
+    def _hold_lease(self) -> None:
+        """Invariant 8: a worker that lost its lease writes nothing."""
+        held = Run.objects.filter(id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner)
+        if held.update(lease_owner=self.lease.owner) != 1:
+            raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+
+    def _open_batch(self, key: str, intents: list[str], why: str, title: str) -> Batch:
+        known = Batch.objects.filter(run_id=self.run.id, key=key).first()
+        if known is not None:
+            return known
+        number = (Batch.objects.filter(run_id=self.run.id).aggregate(most=Max("number"))["most"] or 0) + 1
+        agent = self.run.agent_version.definition["name"]
+        return Batch.objects.create(
+            run=self.run,
+            key=key,
+            number=number,
+            intents=intents,
+            title=f"{agent} {title}"[:200],
+            why=why,
+            expires_at=timezone.now() + ASK_FOR,
+        )
+
+    def _newest(self, intents: Sequence[str]) -> dict[str, ActionRow]:
+        """The last of each chain of edits."""
+        rows = ActionRow.objects.filter(run_id=self.run.id, intent__in=intents).select_related("decided_by")
+        return {row.intent: row for row in rows.order_by("created_at", "id")}
+
+
+def new_action(
+    run: Run, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, status: ActionStatus
+) -> ActionRow:
+    """An unsaved row, also for an edit by a person. Everything that the digest binds is set here."""
+    row = ActionRow(
+        run=run,
+        status=status,
+        intent=call.intent,
+        tool_call_id=call.tool_call_id,
+        position=position,
+        tool=call.tool,
+        tool_version=tool.version,
+        args=call.args,
+        reasoning=call.reasoning,
+        confidence=call.confidence,
+        risk=route.risk,
+        irreversible=tool.effect is Effect.IRREVERSIBLE or not tool.can_undo,
+        idempotent=tool.idempotent,
+        policy_version=f"{run.agent.slug}@{run.agent_version.number}",
+        route_reason=route.reason[:300],
+        needed=route.needed,
+        plan_summary=storable(plan.summary if plan else "")[:300],
+        preview=storable(plan.preview) if plan else None,
+        preconditions=storable(plan.preconditions) if plan else {},
+    )
+    row.digest = digest_of(row)
+    row.title = previews.title_of(row)
+    return row
+
+
+def digest_of(row: ActionRow) -> str:
+    return digest.action_digest(
+        tool=row.tool,
+        tool_version=row.tool_version,
+        args=row.args,
+        run=str(row.run_id),
+        policy_version=row.policy_version,
+    )
+
+
+def record(row: ActionRow, kind: str, actor: Any = "agentsite", **payload: Any) -> None:
+    receipts.append(
+        row.run.team_id,
+        kind,
+        actor=actor,
+        subject_type="action",
+        subject_id=row.id,
+        payload={"run": str(row.run_id), "tool": row.tool, **payload},
+    )
+
+
+def to_engine(row: ActionRow) -> Action:
+    decisions: tuple[DecisionNote, ...] = ()
+    if row.decided_by is not None:
+        decisions = (DecisionNote(by=row.decided_by.label, verdict=row.status, note=row.note),)
+    return Action(
+        id=str(row.id),
+        intent=row.intent,
+        tool_call_id=row.tool_call_id,
+        tool=row.tool,
+        args=row.args,
+        digest=row.digest,
+        status=ActionStatus(row.status),
+        title=row.title,
+        reasoning=row.reasoning,
+        confidence=row.confidence,
+        plan_summary=row.plan_summary,
+        held=row.held,
+        asked=row.batch_id is not None,
+        edited=row.supersedes_id is not None,
+        result=row.result,
+        note=row.note,
+        decisions=decisions,
+    )
+
+
+def _what_changed(row: ActionRow, now: JsonObject | None) -> str:
+    now = now or {}
+    names = sorted({*row.preconditions, *now})
+    changed = [
+        f"{name} was {row.preconditions.get(name)!r}, is now {now.get(name)!r}"
+        for name in names
+        if row.preconditions.get(name) != now.get(name)
+    ]
+    return ("what it was planned on has changed: " + "; ".join(changed))[:500]

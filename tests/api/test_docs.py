@@ -1,0 +1,81 @@
+"""The description of the API, and its page under the strict content security policy."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+
+DOCUMENTED = {
+    ("put", "/agents/{slug}"),
+    ("get", "/agents"),
+    ("get", "/agents/{slug}"),
+    ("put", "/tool-servers/{slug}"),
+    ("get", "/tools"),
+    ("post", "/runs"),
+    ("get", "/runs"),
+    ("get", "/runs/{run_id}"),
+    ("get", "/runs/{run_id}/steps"),
+    ("post", "/runs/{run_id}/pause"),
+    ("post", "/runs/{run_id}/resume"),
+    ("post", "/runs/{run_id}/cancel"),
+    ("post", "/runs/{run_id}/messages"),
+    ("get", "/approvals"),
+    ("post", "/approvals/{batch_id}/decisions"),
+    ("get", "/traces"),
+    ("get", "/traces/{run_id}"),
+    ("get", "/traces/aggregate"),
+    ("get", "/costs"),
+}
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.inline: list[str] = []
+        self.sources: list[str] = []
+        self._script = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.inline += [f"{tag} {name}" for name in given if name == "style" or name.startswith("on")]
+        if tag == "style" or (tag == "script" and "src" not in given and given.get("type") != "application/json"):
+            self.inline.append(tag)
+        self.sources += [url for url in (given.get("src"), given.get("href")) if url]
+
+
+@pytest.mark.django_db
+def test_the_page_has_nothing_that_the_policy_blocks() -> None:
+    response = Client().get("/api/v1/docs")
+    assert response.status_code == 200
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    page = Page(response.content.decode())
+    assert page.inline == []
+    assert page.sources
+    for url in page.sources:
+        assert url.startswith("/static/"), url
+        assert finders.find(url.removeprefix("/static/")), url
+
+
+@pytest.mark.django_db
+def test_openapi_lists_every_call() -> None:
+    response = Client().get("/api/v1/openapi.json")
+    assert response.status_code == 200
+    schema = json.loads(response.content)
+    listed = {(method, path.removeprefix("/api/v1")) for path, methods in schema["paths"].items() for method in methods}
+    assert listed >= DOCUMENTED
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            assert operation["tags"], f"{method} {path}"
+            assert operation["security"], f"{method} {path}"
+            named = set(re.findall(r"{(\w+)}", path))
+            assert named == {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
+    launch = schema["components"]["schemas"]["RunIn"]
+    assert set(launch["properties"]) == {"agent", "task", "mode", "limits", "task_type", "metadata"}

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.core.checks import run_checks
+from pytest_django import Settings
+
+
+def ids() -> set[str]:
+    return {str(message.id) for message in run_checks() if str(message.id).startswith("agentsite.")}
+
+
+def test_the_tests_own_environment_is_clean() -> None:
+    assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "changes"),
+    [
+        ("E001", {"AGENTSITE_WORKERS": 0}),
+        ("E002", {"AGENTSITE_CONCURRENCY": -1}),
+        ("E003", {"DATA_DIR": Path("/nonexistent")}),
+        ("E004", {"REDIS_URL": "http://127.0.0.1"}),
+        ("E005", {"ANTHROPIC_BASE_URL": "localhost:11434", "AGENTSITE_SIMULATED_MODEL": False}),
+        ("E006", {"EMAIL_URL": "pigeon://roof"}),
+        ("E007", {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}),
+        ("W001", {"ANTHROPIC_BASE_URL": "http://localhost:8000/v1/", "AGENTSITE_SIMULATED_MODEL": False}),
+        ("W002", {"ALLOWED_HOSTS": ["*"]}),
+        ("W003", {"ALLOWED_HOSTS": ["agentsite.harborpine.example"], "AGENTSITE_ALLOW_STDIO_SERVERS": True}),
+        ("W004", {"ANTHROPIC_API_KEY": "key", "AGENTSITE_SIMULATED_MODEL": True}),
+    ],
+)
+def test_each_mistake_has_its_id(settings: Settings, number: str, changes: dict[str, object]) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+
+    assert ids() == {f"agentsite.{number}"}

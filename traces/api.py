@@ -1,0 +1,144 @@
+"""What `/traces` and `/costs` of the HTTP API answer, as plain values. Refuses with Invalid or QueryError."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from django.utils import timezone
+from pydantic import BaseModel, ConfigDict, Field
+
+from accounts.access import Access, get, rows
+from runs import presenters
+from runs.errors import Invalid
+from runs.models import Run, Step
+from traces import costs, export, otel
+from traces.aggregate import Group, UnknownField, aggregate
+from traces.limits import TookTooLong, bounded
+from traces.period import BadPeriod, Period, read_period
+from traces.query import parse
+from traces.search import LIMIT, MAX_LIMIT, BadCursor, search
+from traces.snippets import Snippet
+
+
+class TraceSearch(BaseModel):
+    q: str = ""
+    limit: int = Field(LIMIT, ge=1, le=MAX_LIMIT)
+    cursor: str = ""
+    sort: Literal["newest", "costliest", "slowest"] = "newest"
+
+
+class TraceAggregate(BaseModel):
+    """`by` is one field, or two joined by a comma."""
+
+    q: str = ""
+    by: str = "agent"
+
+
+class CostQuery(BaseModel):
+    """`from` and `to` are days, both included, or moments; the last 30 days unless told."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    start: str = Field("", alias="from")
+    end: str = Field("", alias="to")
+    by: Literal["task_type", "agent", "model", "user", "tool", "day", "week"] = "task_type"
+    format: Literal["json", "csv"] = "json"
+
+
+def list_traces(access: Access, asked: TraceSearch) -> dict[str, Any]:
+    now = timezone.localtime()
+    query = parse(asked.q, now)
+    runs = rows(access, Run)
+    with _refusals():
+        page = search(runs, query, now=now, limit=asked.limit, cursor=asked.cursor, sort=asked.sort)
+    items = [
+        {"run": presenters.run_json(hit.run), "matches": [match_json(match) for match in hit.matches]}
+        for hit in page.hits
+    ]
+    return {
+        "items": items,
+        "reading": query.reading,
+        "approximate_total": page.total,
+        "total_is_exact": page.total_is_exact,
+        "next": page.next,
+    }
+
+
+def match_json(match: Snippet) -> dict[str, Any]:
+    """`hits` are the positions of the words in `text`."""
+    return {"seq": match.seq, "field": match.field, "text": match.text, "hits": [list(hit) for hit in match.hits]}
+
+
+def trace(access: Access, run_id: uuid.UUID | str, shape: Literal["json", "otlp"] = "json") -> dict[str, Any]:
+    run, steps = whole_trace(access, run_id)
+    return otel.otlp(run, steps) if shape == "otlp" else export.trace_json(run, steps)
+
+
+def whole_trace(access: Access, run_id: uuid.UUID | str) -> tuple[Run, list[Step]]:
+    """The run and its steps with their payloads, in order."""
+    run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
+    return run, list(rows(access, Step).filter(run=run).select_related("payload").order_by("seq"))
+
+
+def aggregate_traces(access: Access, asked: TraceAggregate) -> dict[str, Any]:
+    now = timezone.localtime()
+    query = parse(asked.q, now)
+    by = [name.strip() for name in asked.by.split(",")]
+    with _refusals():
+        groups, cut = aggregate(rows(access, Run), query, by, now=now)
+    return {"by": by, "reading": query.reading, "rows": [_group_json(group) for group in groups], "truncated": cut}
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    return {
+        **group.keys,
+        "count": group.count,
+        "cost": presenters.money(group.cost),
+        "unpriced_runs": group.unpriced_runs,
+        "cost_p50": presenters.money(group.cost_p50),
+        "cost_p95": presenters.money(group.cost_p95),
+        "duration_ms_p50": group.duration_ms_p50,
+        "duration_ms_p95": group.duration_ms_p95,
+    }
+
+
+def cost_report(access: Access, asked: CostQuery) -> costs.Report:
+    """Either form of the answer is made from it: `costs_json` or `export.costs_csv`."""
+    try:
+        period: Period = read_period(timezone.localtime(), start=asked.start, end=asked.end)
+    except BadPeriod as error:
+        raise Invalid({error.field: str(error)}) from error
+    with _refusals():
+        return costs.report(rows(access, Step), by=asked.by, start=period.start, end=period.end)
+
+
+def costs_json(report: costs.Report) -> dict[str, Any]:
+    return {
+        "by": report.by,
+        "from": _utc(report.start),
+        "to": _utc(report.end),
+        "rows": [export.row_json(row) for row in report.rows],
+        "total": export.row_json(report.total),
+    }
+
+
+def _utc(moment: dt.datetime) -> str | None:
+    return presenters.time(moment)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Bounded in time; what the caller can mend is refused at its parameter."""
+    try:
+        with bounded():
+            yield
+    except BadCursor as error:
+        raise Invalid({"cursor": str(error)}) from error
+    except (UnknownField, costs.UnknownBy) as error:
+        raise Invalid({"by": str(error)}) from error
+    except TookTooLong as error:
+        raise Invalid({"q": str(error)}) from error

@@ -1,0 +1,58 @@
+"""What the prompt cache saved, and what each part of a step's tokens cost: differences of list prices."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import lru_cache
+
+from runs.engine.types import Usage
+from runs.pricing import SIMULATED, price
+
+KINDS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
+PROMPT_KINDS = KINDS[:4]
+CACHE_KINDS = KINDS[1:4]
+# Some models charge a whole request at another rate once its prompt is long, so rates are asked for within each band.
+BAND_STARTS = (0, 100_001, 200_001)
+_SAMPLE = 1_000
+_MARGIN = 10_000
+
+
+@lru_cache(maxsize=20_000)
+def rate(model: str, kind: str, band: int, day: dt.date) -> Decimal | None:
+    """Dollars for one token that day, in a request whose prompt lies in the band; None for an unknown model."""
+    at = dt.datetime.combine(day, dt.time(12), dt.UTC)
+    before = Usage(input_tokens=BAND_STARTS[band] + _MARGIN if band else 0)
+    after = dataclasses.replace(before, **{kind: getattr(before, kind) + _SAMPLE})
+    low = price(model, before, simulated=False, at=at).usd
+    high = price(model, after, simulated=False, at=at).usd
+    return None if low is None or high is None else (high - low) / _SAMPLE
+
+
+def band_of(prompt_tokens: int) -> int:
+    return max(index for index, start in enumerate(BAND_STARTS) if prompt_tokens >= start)
+
+
+def saved(model: str, price_id: str, counts: Mapping[str, int], band: int, day: dt.date) -> Decimal | None:
+    """What these tokens would have cost as plain input, less what they cost as cache reads and writes. Negative when
+    the writes cost more than the reads saved; None for an unknown model; nothing where nothing was paid."""
+    if price_id == SIMULATED:
+        return Decimal(0)
+    plain = rate(model, "input_tokens", band, day)
+    if plain is None:
+        return None
+    total = Decimal(0)
+    for kind in CACHE_KINDS:
+        total += counts.get(kind, 0) * (plain - (rate(model, kind, band, day) or Decimal(0)))
+    return total
+
+
+def split(model: str, price_id: str, counts: Mapping[str, int], day: dt.date) -> dict[str, Decimal] | None:
+    """Each kind's cost at list price; None for an unknown model."""
+    if price_id == SIMULATED:
+        return dict.fromkeys(KINDS, Decimal(0))
+    band = band_of(sum(counts.get(kind, 0) for kind in PROMPT_KINDS))
+    rates = {kind: rate(model, kind, band, day) for kind in KINDS}
+    return {kind: each * counts.get(kind, 0) for kind, each in rates.items() if each is not None} or None

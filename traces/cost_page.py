@@ -1,0 +1,258 @@
+"""What the costs page shows: totals, spend per day, the month against its budget, and a table."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import QuerySet
+
+from accounts.access import Access, rows
+from runs.engine.types import ENDED
+from runs.models import Agent, Run, Step
+from traces import charts, costs
+from traces.costs import Report, Row
+from traces.period import Period
+from traces.query import quoted
+
+TABS = {"agent": "Agent", "task_type": "Task type", "model": "Model", "user": "User", "tool": "Tool"}
+MOST_SERIES = 5
+OTHER = "Other"
+QUERY_FIELDS = {"agent": "agent", "task_type": "type", "model": "model", "user": "user", "tool": "tool"}
+NAMELESS = {
+    "task_type": "No task type",
+    "model": "No model (tools, people)",
+    "tool": "No tool (model calls, people)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of the table. `change` is against the period before, None when that had no cost."""
+
+    row: Row
+    label: str
+    query: str
+    change: float | None
+    spark: tuple[charts.Bar, ...]
+    series: int
+    is_child: bool
+    percentiles: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """`forecast` is the month at its pace so far; None on its first day or without spending. The plot is 100 by 100."""
+
+    name: str
+    spent: Decimal
+    budget: Decimal | None
+    share: str
+    forecast: Decimal | None
+    over: Decimal | None
+    actual_points: str
+    forecast_points: str
+    forecast_y: str
+    budget_y: str
+    today_x: str
+    today: int
+    last_day: int
+    ticks: tuple[charts.Tick, ...]
+
+
+def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[str, Any]:
+    """The template's context. Raises UnknownBy."""
+    steps = rows(access, Step)
+    report = costs.report(
+        steps, by=by, start=period.start, end=period.end, children="task_type" if by == "agent" else None
+    )
+    before, _ = costs.total(steps, period.before.start, period.before.end)
+    names = agent_names(access)
+    per_day = costs.daily(steps, "task_type", period.start, period.end)
+    order = _series(per_day)
+    lines = _lines(steps, report, period, names, order)
+    return {
+        "period": period,
+        "report": report,
+        "lines": lines,
+        "change": _change(report.total.cost or Decimal(0), before),
+        "before": before,
+        "chart": _per_day(per_day, order, period),
+        "month": month(steps, access.team.month_budget_usd, now),
+        "savings": _savings(report, lines),
+        "completeness": _completeness(access, steps, period),
+        "simulated_runs": costs.simulated_runs(steps, period.start, period.end),
+        "percentiles_from": costs.PERCENTILES_FROM,
+        "query_all": _span(period),
+    }
+
+
+def _completeness(access: Access, steps: QuerySet[Step], period: Period) -> dict[str, Any]:
+    """How much of the truth the report holds: priced calls, and runs whose sums still grow."""
+    priced, calls = costs.priced_steps(steps, period.start, period.end)
+    live = rows(access, Run).exclude(status__in=list(ENDED)).count()
+    return {"priced": priced, "calls": calls, "share": priced / calls if calls else None, "live": live}
+
+
+def agent_names(access: Access) -> dict[str, str]:
+    agents = rows(access, Agent).select_related("current")
+    return {agent.slug: _agent_name(agent) for agent in agents}
+
+
+def _agent_name(agent: Agent) -> str:
+    return str(agent.current.definition.get("name") or agent.slug) if agent.current else agent.slug
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def _lines(
+    steps: QuerySet[Step], report: Report, period: Period, names: dict[str, str], order: Sequence[str]
+) -> list[Line]:
+    before = costs.by_key(steps, report.by, period.before.start, period.before.end)
+    sparks = costs.daily(steps, report.by, period.start, period.end)
+    found = []
+    for row in report.rows:
+        label = names.get(row.key, row.key) if report.by == "agent" else row.key
+        found.append(
+            Line(
+                row=row,
+                label=label or NAMELESS.get(report.by, "None"),
+                query=_query(report.by, row.key, period),
+                change=_change(row.cost or Decimal(0), before.get(row.key, Decimal(0))),
+                spark=_spark(sparks.get(row.key, {}), period),
+                series=_place(row.key, order) if report.by == "task_type" else 0,
+                is_child=False,
+                percentiles=row.runs >= costs.PERCENTILES_FROM,
+            )
+        )
+        children = report.children.get(row.key, ())
+        if len(children) > 1 or (children and children[0].key):
+            found += [_child(child, row.key, period, order) for child in children]
+    return found
+
+
+def _child(row: Row, parent: str, period: Period, order: Sequence[str]) -> Line:
+    own = _query("task_type", row.key, period)
+    return Line(
+        row=row,
+        label=row.key or NAMELESS["task_type"],
+        query=f"agent:{quoted(parent)} {own}" if row.key else own,
+        change=None,
+        spark=(),
+        series=_place(row.key, order),
+        is_child=True,
+        percentiles=row.runs >= costs.PERCENTILES_FROM,
+    )
+
+
+def _query(by: str, key: str, period: Period) -> str:
+    return f"{QUERY_FIELDS[by]}:{quoted(key)} {_span(period)}" if key and by in QUERY_FIELDS else ""
+
+
+def _span(period: Period) -> str:
+    return f"started:[{period.start.date()} TO {period.last}]"
+
+
+def _change(now: Decimal, before: Decimal) -> float | None:
+    return float((now - before) / before) if before else None
+
+
+def _spark(days: dict[dt.date, Decimal], period: Period) -> tuple[charts.Bar, ...]:
+    return charts.stacked([[days.get(day, Decimal(0))] for day in period.days]).bars if days else ()
+
+
+def _savings(report: Report, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Paid and saved of each row that used the cache, on one scale."""
+    used = [line for line in lines if not line.is_child and line.row.cache_saved_usd and line.row.cost is not None]
+    most = max((float(line.row.cost or 0) + max(0.0, float(line.row.cache_saved_usd or 0)) for line in used), default=0)
+    found = []
+    for line in used:
+        saved = max(Decimal(0), line.row.cache_saved_usd or Decimal(0))
+        paid, extra = charts.parts([line.row.cost or Decimal(0), saved], whole=most)
+        found.append({"line": line, "paid": paid, "saved": extra})
+    return found
+
+
+# --- spend per day ---------------------------------------------------------------------------------------------------
+
+
+def _series(per_day: dict[str, dict[dt.date, Decimal]]) -> list[str]:
+    """Task types by what they cost, the largest first; beyond MOST_SERIES the rest is one."""
+    ordered = sorted(per_day, key=lambda key: (-sum(per_day[key].values()), key))
+    return ordered if len(ordered) <= MOST_SERIES else [*ordered[: MOST_SERIES - 1], OTHER]
+
+
+def _place(key: str, order: Sequence[str]) -> int:
+    """1 to MOST_SERIES; what is under Other has the last place."""
+    return order.index(key) + 1 if key in order else len(order)
+
+
+def _per_day(per_day: dict[str, dict[dt.date, Decimal]], order: Sequence[str], period: Period) -> dict[str, Any]:
+    days = period.days
+    every = max(1, -(-len(days) // 7))
+    buckets = [[Decimal(0)] * len(order) for _ in days]
+    for key, spent in per_day.items():
+        for day, cost in spent.items():
+            buckets[(day - days[0]).days][_place(key, order) - 1] += cost
+    bars = charts.stacked(buckets)
+    highest = max(bars.bars, key=lambda bar: bar.total, default=None)
+    return {
+        "bars": bars,
+        "pairs": [
+            {"bar": bar, "day": day, "label": index % every == 0, "peak": bar is highest and bar.total > 0}
+            for index, (bar, day) in enumerate(zip(bars.bars, days, strict=True))
+        ],
+        "legend": [
+            {"label": key or NAMELESS["task_type"], "fill": f"series-{n}"} for n, key in enumerate(order, start=1)
+        ],
+        "peak": highest,
+        "peak_day": days[highest.index] if highest else None,
+        "anything": bool(highest and highest.total > 0),
+    }
+
+
+# --- the month -------------------------------------------------------------------------------------------------------
+
+
+def month(steps: QuerySet[Step], budget: Decimal | None, now: dt.datetime) -> Month:
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    last_day = calendar.monthrange(now.year, now.month)[1]
+    after = first + dt.timedelta(days=last_day)
+    per_day: dict[dt.date, Decimal] = {}
+    for days in costs.daily(steps, "agent", first, after).values():
+        for day, cost in days.items():
+            per_day[day] = per_day.get(day, Decimal(0)) + cost
+    spent = sum(per_day.values(), Decimal(0))
+    elapsed = (now - first) / dt.timedelta(days=1)
+    forecast = spent / Decimal(str(elapsed)) * last_day if spent and elapsed >= 1 else None
+    ticks = charts.nice_ticks(float(max(budget or 0, forecast or 0, spent)))
+    top = ticks[-1]
+    running, points = Decimal(0), ["0,100"]
+    for number in range(1, now.day + 1):
+        running += per_day.get(first.date().replace(day=number), Decimal(0))
+        points.append(_point(min(float(number), elapsed) / last_day, float(running) / top))
+    return Month(
+        name=f"{now:%B}",
+        spent=spent,
+        budget=budget,
+        share=charts.pc(min(1.0, float(spent / budget))) if budget else "0",
+        forecast=forecast,
+        over=forecast / budget - 1 if forecast is not None and budget and forecast > budget else None,
+        actual_points=" ".join(points),
+        forecast_points=f"{points[-1]} {_point(1, float(forecast) / top)}" if forecast is not None else "",
+        forecast_y=charts.pc(1 - float(forecast) / top) if forecast is not None else "",
+        budget_y=charts.pc(1 - float(budget) / top) if budget else "",
+        today_x=charts.pc(elapsed / last_day),
+        today=now.day,
+        last_day=last_day,
+        ticks=tuple(charts.Tick(value, charts.pc(1 - value / top)) for value in ticks),
+    )
+
+
+def _point(x: float, y: float) -> str:
+    return f"{charts.pc(x)},{charts.pc(1 - y)}"

@@ -1,0 +1,91 @@
+"""A whole trace as plain JSON, and a cost report as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from runs import presenters
+from runs.models import Run, Step
+from traces.costs import Report, Row
+from traces.otel import agent_name
+
+
+def trace_json(run: Run, steps: Iterable[Step]) -> dict[str, Any]:
+    """Needs agent, agent_version and owner, and the steps' payloads selected. The totals are the steps' sums."""
+    rows = list(steps)
+    return {
+        "trace_id": str(run.id),
+        "number": run.number,
+        "agent": run.agent.slug,
+        "agent_name": agent_name(run),
+        "agent_version": run.agent_version.number,
+        "owner": run.owner.username,
+        "task": run.task,
+        "task_type": run.task_type,
+        "mode": run.mode,
+        "simulated": run.simulated,
+        "plan": run.plan or {"steps": []},
+        "steps": [presenters.step_json(step) | {"plan_step": step.plan_step} for step in rows],
+        "result": run.result,
+        "total_tokens": sum(all_tokens(step) for step in rows),
+        "total_cost_usd": presenters.money(total_cost(rows)),
+        "unpriced_steps": sum(step.cost_usd is None for step in rows),
+        "total_duration_ms": presenters.duration_ms(run),
+        "total_wait_ms": presenters.waited_ms(run),
+        "final_status": run.status,
+        "stop_reason": run.stop_reason,
+        "stop_detail": run.stop_detail,
+        "parent": str(run.parent_id) if run.parent_id else None,
+        "forked_from": str(run.forked_from_id) if run.forked_from_id else None,
+        "created_at": presenters.time(run.created_at),
+        "started_at": presenters.time(run.started_at),
+        "ended_at": presenters.time(run.ended_at),
+    }
+
+
+def total_cost(steps: Iterable[Step]) -> Decimal | None:
+    """The known costs; None when nothing is known but that a step has no price."""
+    costs = [step.cost_usd for step in steps]
+    known = sum((cost for cost in costs if cost is not None), Decimal(0))
+    return None if not known and None in costs else known
+
+
+def all_tokens(step: Step) -> int:
+    return step.input_tokens + step.output_tokens + step.cache_read_tokens + step.cache_write_tokens
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "runs": row.runs,
+        "steps": row.steps,
+        "cost": presenters.money(row.cost),
+        "p50": presenters.money(row.p50),
+        "p95": presenters.money(row.p95),
+        "tokens": row.tokens,
+        "cache_saved_usd": presenters.money(row.cache_saved_usd),
+        "unpriced_steps": row.unpriced_steps,
+    }
+
+
+COLUMNS = ("runs", "steps", "cost", "p50", "p95", "tokens", "cache_saved_usd", "unpriced_steps")
+
+
+def costs_csv(report: Report) -> str:
+    """The rows and a last line with the total; an unknown cost is left empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([report.by, *COLUMNS])
+    for row in (*report.rows, report.total):
+        values = row_json(row)
+        writer.writerow([_harmless(row.key), *("" if values[name] is None else values[name] for name in COLUMNS)])
+    return buffer.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """A spreadsheet runs what begins like a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,263 @@
+"""What the found runs have in common: figures, facets and a histogram, from one narrow row of each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from django.db.models import QuerySet
+
+from runs.engine.types import ENDED
+from runs.models import Run
+from traces import charts, matching
+from traces.query import Query, chosen, toggled
+from traces.stats import percentile
+from traces.tree import Or
+
+MOST_RUNS = 10_000
+FACET_VALUES = 8
+SERIES = ("completed", "stopped", "failed", "open")
+BUCKETS = (
+    ("5 minutes", 300),
+    ("hour", 3_600),
+    ("6 hours", 21_600),
+    ("half day", 43_200),
+    ("day", 86_400),
+    ("week", 604_800),
+    ("4 weeks", 2_419_200),
+    ("quarter", 7_862_400),
+)
+MOST_BUCKETS = 30
+
+
+class Facts(NamedTuple):
+    created_at: dt.datetime
+    took: dt.timedelta
+    status: str
+    stop_reason: str | None
+    task_type: str
+    cost: Decimal
+    unpriced: int
+    agent: str
+    version: int
+    username: str
+    first_name: str
+    last_name: str
+
+    @property
+    def person(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.username
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Percentiles are of runs whose every step has a price; `unpriced` counts the others. None: nothing to say."""
+
+    count: int
+    of: int
+    cost: Decimal
+    unpriced: int
+    cost_p50: Decimal | None
+    cost_p95: Decimal | None
+    duration_p50_ms: int | None
+    unfinished: float | None
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetValue:
+    value: str
+    label: str
+    count: int
+    width: str
+    chosen: bool
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    field: str
+    title: str
+    values: tuple[FacetValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    start: dt.datetime
+    counts: tuple[int, ...]
+    label: bool
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    per: str
+    bars: charts.Bars
+    buckets: tuple[Bucket, ...]
+
+    @property
+    def pairs(self) -> list[tuple[charts.Bar, Bucket]]:
+        return list(zip(self.bars.bars, self.buckets, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    figures: Figures
+    facets: tuple[Facet, ...]
+    histogram: Histogram | None
+
+
+def overview(runs: QuerySet[Run], query: Query, *, now: dt.datetime) -> Overview:
+    """Over the newest MOST_RUNS found; `figures.capped` says when there were more."""
+    found = facts(runs, query, now)
+    return Overview(
+        figures=_figures(found[:MOST_RUNS], of=runs.count(), capped=len(found) > MOST_RUNS),
+        facets=tuple(_facets(found[:MOST_RUNS], query)),
+        histogram=_histogram(found[:MOST_RUNS], query, now),
+    )
+
+
+def facts(runs: QuerySet[Run], query: Query, now: dt.datetime) -> list[Facts]:
+    rows = matching.matching(runs, query.node, now).annotate(took=matching.duration(now)).order_by("-created_at", "-id")
+    columns = rows.values_list(
+        "created_at",
+        "took",
+        "status",
+        "stop_reason",
+        "task_type",
+        "cost_usd",
+        "unpriced_steps",
+        "agent_version__definition__name",
+        "agent_version__number",
+        "owner__username",
+        "owner__first_name",
+        "owner__last_name",
+    )
+    return [Facts(*row) for row in columns[: MOST_RUNS + 1]]
+
+
+def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:
+    costs = sorted(row.cost for row in found if not row.unpriced)
+    times = sorted(row.took / dt.timedelta(milliseconds=1) for row in found if row.status in ENDED)
+    ended = [row for row in found if row.status in ENDED]
+    unfinished = sum(row.status not in ("completed", "dry_run_ready") for row in ended)
+    median = percentile(times, 0.5)
+    return Figures(
+        count=len(found),
+        of=of,
+        cost=sum((row.cost for row in found), Decimal(0)),
+        unpriced=sum(1 for row in found if row.unpriced),
+        cost_p50=percentile(costs, 0.5),
+        cost_p95=percentile(costs, 0.95),
+        duration_p50_ms=None if median is None else round(median),
+        unfinished=unfinished / len(ended) if ended else None,
+        capped=capped,
+    )
+
+
+# --- facets ----------------------------------------------------------------------------------------------------------
+
+
+def _facets(found: Sequence[Facts], query: Query) -> Iterable[Facet]:
+    agents = {row.agent for row in found}
+    sources: list[tuple[str, str, list[str]]] = [
+        ("status", "Status", [row.status for row in found]),
+        ("stop", "Stop reason", [row.stop_reason for row in found if row.stop_reason and row.stop_reason != "done"]),
+        ("type", "Task type", [row.task_type for row in found if row.task_type]),
+        ("agent", "Agent", [row.agent for row in found]),
+        ("version", "Agent version", [str(row.version) for row in found] if len(agents) == 1 else []),
+        ("user", "Started by", [row.person for row in found]),
+    ]
+    for field, title, values in sources:
+        facet = _facet(field, title, Counter(values), query)
+        if facet.values:
+            yield facet
+
+
+def _facet(field: str, title: str, counts: Counter[str], query: Query) -> Facet:
+    asked = chosen(query, field)
+    known = {value.lower() for value in counts}
+    counts.update({value: 0 for value in asked if value.lower() not in known})
+    wanted = {value.lower() for value in asked}
+    total = max(sum(counts.values()), 1)
+    shown = counts.most_common(FACET_VALUES)
+    return Facet(
+        field=field,
+        title=title,
+        values=tuple(
+            FacetValue(
+                value=value,
+                label=f"v{value}" if field == "version" else value,
+                count=count,
+                width=charts.pc(count / total),
+                chosen=value.lower() in wanted,
+                query=toggled(query, field, value),
+            )
+            for value, count in shown
+        ),
+    )
+
+
+# --- histogram -------------------------------------------------------------------------------------------------------
+
+
+def _histogram(found: Sequence[Facts], query: Query, now: dt.datetime) -> Histogram | None:
+    """Bars of equal time over the found runs, in the zone of `now`."""
+    if not found:
+        return None
+    first, last = found[-1].created_at.astimezone(now.tzinfo), found[0].created_at.astimezone(now.tzinfo)
+    per, seconds = next(
+        ((name, size) for name, size in BUCKETS if (last - first).total_seconds() / size < MOST_BUCKETS - 1),
+        BUCKETS[-1],
+    )
+    start = _floor(first, seconds)
+    size = dt.timedelta(seconds=seconds)
+    count = (last - start) // size + 1
+    if count < 12:  # a few bars would fill the plot's whole width
+        start -= size * (12 - count)
+        count = 12
+    tallies = [[0] * len(SERIES) for _ in range(count)]
+    for row in found:
+        tallies[(row.created_at - start) // size][_series(row.status)] += 1
+    every = max(1, -(-count // 7))
+    buckets = tuple(
+        Bucket(
+            start=start + size * index,
+            counts=tuple(tally),
+            label=index % every == every // 2,
+            query=_narrowed(query, start + size * index, size),
+        )
+        for index, tally in enumerate(tallies)
+    )
+    return Histogram(per=per, bars=charts.stacked(tallies, wanted=2, whole=True), buckets=buckets)
+
+
+def _floor(moment: dt.datetime, seconds: int) -> dt.datetime:
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if seconds > 86_400:
+        return midnight - dt.timedelta(days=midnight.weekday())
+    return midnight + dt.timedelta(seconds=(moment - midnight).total_seconds() // seconds * seconds)
+
+
+def _series(status: str) -> int:
+    if status in ("completed", "dry_run_ready"):
+        return 0
+    if status in ("stopped", "cancelled"):
+        return 1
+    return 2 if status == "failed" else 3
+
+
+def _narrowed(query: Query, start: dt.datetime, size: dt.timedelta) -> str:
+    """The query within one bucket: its own time terms give way."""
+    text = query.text
+    for term in sorted(query.terms, key=lambda term: -term.start):
+        if term.field.name in ("since", "until", "started"):
+            text = text[: term.start] + text[term.end :]
+    end = start + size
+    stamp = "%Y-%m-%dT%H:%M%z"
+    plain = f"({text.strip()})" if isinstance(query.node, Or) else text.strip()
+    return f"{plain} started:[{start.strftime(stamp)} TO {end.strftime(stamp)}]".strip()

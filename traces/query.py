@@ -1,0 +1,407 @@
+"""One parser of the search language: text to a tree, an error at its character, and the reading in words.
+
+    query := or ;  or := and ("OR" and)* ;  and := unary (("AND")? unary)* ;  unary := ("NOT" | "-")? atom
+    atom  := "(" query ")" | field ":" value | word | "quoted phrase"
+    value := [> >= < <= =] one | "[" a "TO" b "]" | a ".." b | "(" a "OR" b ")" | "*"
+
+A field binds to the run when runs have it (status, cost, tokens, duration), else to any one step (tool, model, score,
+kind): the tools, models and scores of a turn stand on different steps, so terms side by side need not meet on one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from decimal import Decimal
+
+from traces import fields
+from traces.fields import ALIASES, FIELDS, ORDERED, BadValue, Field, Type, Value, did_you_mean
+from traces.reading import comparison, read_aloud
+from traces.tree import And, Node, Not, Op, Or, Query, QueryError, Term, Word
+
+__all__ = ["Query", "QueryError", "chosen", "parse", "quoted", "toggled"]
+
+MAX_LENGTH = 2_000
+MAX_DEPTH = 30
+MAX_TERMS = 40
+
+
+def parse(text: str, now: dt.datetime) -> Query:
+    """`now` is aware; its zone decides what a date means. Raises QueryError, and nothing else."""
+    if len(text) > MAX_LENGTH:
+        raise QueryError(
+            f"A query has at most {MAX_LENGTH:,} characters; this one has {len(text):,}.", MAX_LENGTH, len(text)
+        )
+    for position, character in enumerate(text):
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            raise QueryError("This character can't be searched for.", position, position + 1, "")
+    node = _Parser(text, now).parse()
+    return Query(text=text, node=node, reading=read_aloud(node))
+
+
+_BARE = re.compile(r'[^\s()"]+')
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_.]*):")
+_MISPLACED = re.compile(r"([A-Za-z_]+)(>=|<=|>|<|=)(.+)")
+_OPS = {">=": Op.GTE, "<=": Op.LTE, ">": Op.GT, "<": Op.LT, "=": Op.IS}
+_OP = re.compile(r">=|<=|>|<|=")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+class _Parser:
+    def __init__(self, text: str, now: dt.datetime) -> None:
+        self.text = text
+        self.now = now
+        self.at = 0
+        self.depth = 0
+        self.count = 0
+
+    def parse(self) -> Node | None:
+        self._space()
+        if self._ended():
+            return None
+        node = self._or()
+        if not self._ended():
+            raise QueryError("This parenthesis closes nothing.", self.at, self.at + 1, "")
+        return node
+
+    # --- the grammar's levels ---
+
+    def _or(self) -> Node:
+        nodes = [self._and()]
+        while self._keyword("OR"):
+            nodes.append(self._and())
+        return nodes[0] if len(nodes) == 1 else Or(tuple(nodes))
+
+    def _and(self) -> Node:
+        nodes = [self._unary()]
+        while True:
+            explicit = self._keyword("AND")
+            self._space()
+            if not explicit and (self._ended() or self._peek() == ")" or self._sees_keyword("OR")):
+                return nodes[0] if len(nodes) == 1 else And(tuple(nodes))
+            nodes.append(self._unary())
+
+    def _unary(self) -> Node:
+        self._space()
+        start = self.at
+        if self._keyword("NOT"):
+            return self._negated(start, "NOT")
+        if self._peek() == "-":
+            self.at += 1
+            if self._ended() or self._peek().isspace():
+                raise QueryError("A minus stands right before what it excludes.", start, self.at, '"-"')
+            return self._negated(start, "-")
+        return self._atom()
+
+    def _negated(self, start: int, sign: str) -> Node:
+        self._deeper(start)
+        node = self._unary()
+        self.depth -= 1
+        return Not(node)
+
+    def _atom(self) -> Node:
+        self._space()
+        for word in ("OR", "AND"):
+            if self._sees_keyword(word):
+                raise QueryError(f"{word} needs something on both sides.", self.at, self.at + len(word), f'"{word}"')
+        if self._ended():
+            raise QueryError("Something is missing at the end.", self.at)
+        character = self._peek()
+        if character == "(":
+            return self._group()
+        if character == ")":
+            raise QueryError("These parentheses hold nothing.", self.at, self.at + 1)
+        self._counted()
+        if character == '"':
+            return self._phrase()
+        match = _FIELD.match(self.text, self.at)
+        if match and not self.text.startswith("//", match.end()):
+            return self._term(match)
+        return self._word()
+
+    def _group(self) -> Node:
+        start = self.at
+        self._deeper(start)
+        self.at += 1
+        self._space()
+        if self._peek() == ")":
+            raise QueryError("These parentheses hold nothing.", start, self.at + 1, "")
+        node = self._or()
+        self._space()
+        if self._peek() != ")":
+            raise QueryError("This parenthesis is not closed.", start, len(self.text), self.text[start:] + ")")
+        self.at += 1
+        self.depth -= 1
+        return node
+
+    # --- words ---
+
+    def _phrase(self) -> Node:
+        start = self.at
+        text = self._quoted()
+        if not text.strip():
+            raise QueryError("There is nothing between these quotes.", start, self.at, "")
+        return Word(text=text, phrase=True, start=start, end=self.at)
+
+    def _word(self) -> Node:
+        start = self.at
+        word = self._bare()
+        match = _MISPLACED.fullmatch(word)
+        if match and _known(match[1]):
+            fix = f"{match[1]}:{'' if match[2] == '=' else match[2]}{match[3]}"
+            raise QueryError(f"A field is followed by a colon: {fix}", start, self.at, fix)
+        return Word(text=word, phrase=False, start=start, end=self.at)
+
+    # --- fields ---
+
+    def _term(self, match: re.Match[str]) -> Node:
+        start = self.at
+        field = self._field(match)
+        self.at = match.end()
+        value_at = self.at
+        op, pairs = self._value(field)
+        raws = [raw for raw, _ in pairs]
+        try:
+            op, values = self._read(field, op, raws)
+        except BadValue as error:
+            at, end = self._where(field, pairs, value_at)
+            fix = None if error.suggestion is None else error.suggestion
+            raise QueryError(str(error), at, end, fix) from None
+        said = comparison(field, op, values, raws)
+        return Term(field=field, op=op, values=values, said=said, start=start, end=self.at)
+
+    def _field(self, match: re.Match[str]) -> Field:
+        name = match[1].lower()
+        field = _known(name)
+        if field is not None:
+            return field
+        end = self._skim(match.end())
+        near = did_you_mean(name, [*FIELDS, *ALIASES])
+        quoted = f'"{self.text[match.start() : end]}"'.replace('""', '"')
+        if near:
+            message = (
+                f"There is no field “{match[1]}”: did you mean {near}? To search for the text itself, put it in quotes."
+            )
+            raise QueryError(message, match.start(), match.end() - 1, near)
+        known = ", ".join(FIELDS)
+        message = f"There is no field “{match[1]}”. To search for the text, put it in quotes. Fields: {known}."
+        raise QueryError(message, match.start(), end, quoted if quoted.count('"') == 2 else None)
+
+    def _skim(self, start: int) -> int:
+        found = _BARE.match(self.text, start)
+        return found.end() if found else start
+
+    def _value(self, field: Field) -> tuple[Op, list[tuple[str, int]]]:
+        """(operator, raw values with their positions)."""
+        match = _OP.match(self.text, self.at)
+        op = Op.IS
+        if match:
+            op = _OPS[match[0]]
+            if op != Op.IS and field.type not in ORDERED:
+                message = f"{field.name} has no order, so {match[0]} means nothing here."
+                raise QueryError(message, self.at, match.end(), "")
+            self.at = match.end()
+        elif self._peek() == "[":
+            return Op.BETWEEN, self._range(field)
+        elif self._peek() == "(":
+            return Op.IS, self._list(field)
+        at = self.at
+        raw, quoted = self._one(field)
+        if raw == "*" and not quoted and op == Op.IS:
+            return Op.ANY, []
+        if ".." in raw and not quoted and op == Op.IS and field.type in ORDERED:
+            low, _, high = raw.partition("..")
+            if low and high:
+                return Op.BETWEEN, [(low, at), (high, at + len(low) + 2)]
+        return op, [(raw, at)]
+
+    def _one(self, field: Field) -> tuple[str, bool]:
+        start = self.at
+        if self._peek() == '"':
+            text = self._quoted()
+            if not text.strip():
+                raise QueryError("There is nothing between these quotes.", start, self.at)
+            return text, True
+        if not _BARE.match(self.text, self.at):
+            raise QueryError(f"{field.name}: needs a value ({field.hint}).", start)
+        return self._bare(), False
+
+    def _list(self, field: Field) -> list[tuple[str, int]]:
+        start = self.at
+        self.at += 1
+        found: list[tuple[str, int]] = []
+        while True:
+            self._space()
+            if self._ended():
+                raise QueryError("This parenthesis is not closed.", start, len(self.text), self.text[start:] + ")")
+            if self._peek() == ")" and found:
+                self.at += 1
+                return found
+            at = self.at
+            found.append((self._one(field)[0], at))
+            self._counted()
+            if not self._keyword("OR"):
+                self._space()
+                if not self._ended() and self._peek() != ")":
+                    raise QueryError("Values in parentheses are joined by OR.", self.at, self.at, "OR ")
+
+    def _range(self, field: Field) -> list[tuple[str, int]]:
+        start = self.at
+        end = self.text.find("]", start)
+        if end < 0:
+            raise QueryError("This bracket is not closed.", start, len(self.text), self.text[start:] + "]")
+        low, separator, high = self.text[start + 1 : end].partition(" TO ")
+        if not separator or not low.strip() or not high.strip():
+            raise QueryError(f"A range is written {field.name}:[a TO b].", start, end + 1)
+        if field.type not in ORDERED:
+            raise QueryError(f"{field.name} has no order, so a range means nothing here.", start, end + 1)
+        self.at = end + 1
+        self._counted()
+        high_at = start + 1 + len(low) + len(separator)
+        return [(_unquoted(low), start + 1), (_unquoted(high), high_at)]
+
+    def _read(self, field: Field, op: Op, raws: list[str]) -> tuple[Op, tuple[Value, ...]]:
+        if op == Op.ANY:
+            return op, ()
+        if field.type == Type.TIME:
+            return self._times(field, op, raws)
+        values = tuple(fields.read_value(field, raw) for raw in raws)
+        if op == Op.BETWEEN and _rank(field, values[0]) > _rank(field, values[1]):
+            raise BadValue(f"{raws[0]} is more than {raws[1]}: write the smaller one first.")
+        return op, values
+
+    def _times(self, field: Field, op: Op, raws: list[str]) -> tuple[Op, tuple[Value, ...]]:
+        spans = [fields.read_time(field, raw, self.now) for raw in raws]
+        if op == Op.BETWEEN:
+            low, high = spans[0][0], spans[1][1]
+            if low > high:
+                raise BadValue(f"{raws[0]} is after {raws[1]}: write the earlier one first.")
+            return op, (low, high)
+        if len(spans) > 1:
+            raise BadValue(f"{field.name} takes one time or a range.")
+        start, end = spans[0]
+        if op == Op.IS and field.name == "started":
+            # An age ("24h") is one instant, and nothing starts at exactly that: it means from then on.
+            return (Op.BETWEEN, (start, end)) if end > start else (Op.GTE, (start,))
+        if op == Op.IS:
+            op = Op.GTE if field.name == "since" else Op.LT
+            return op, (start,) if op == Op.GTE else (end,)
+        return {
+            Op.GT: (Op.GTE, (end,)),
+            Op.GTE: (Op.GTE, (start,)),
+            Op.LT: (Op.LT, (start,)),
+            Op.LTE: (Op.LT, (end,)),
+        }[op]
+
+    def _where(self, field: Field, pairs: list[tuple[str, int]], value_at: int) -> tuple[int, int]:
+        """Where the first value that can't be read stands."""
+        for raw, at in pairs:
+            try:
+                if field.type == Type.TIME:
+                    fields.read_time(field, raw, self.now)
+                else:
+                    fields.read_value(field, raw)
+            except BadValue:
+                quote = self.text[at : at + 1] == '"'
+                match = _QUOTED.match(self.text, at) if quote else None
+                return at, match.end() if match else at + len(raw)
+        return value_at, self.at
+
+    # --- characters ---
+
+    def _quoted(self) -> str:
+        match = _QUOTED.match(self.text, self.at)
+        if match is None:
+            raise QueryError(
+                "This quote is not closed.", self.at, len(self.text), self.text[self.at :].rstrip("\\") + '"'
+            )
+        self.at = match.end()
+        return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)
+
+    def _bare(self) -> str:
+        match = _BARE.match(self.text, self.at)
+        if match is None:
+            raise QueryError("A word was expected here.", self.at, self.at + 1)
+        self.at = match.end()
+        return match[0]
+
+    def _space(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def _ended(self) -> bool:
+        return self.at >= len(self.text)
+
+    def _peek(self) -> str:
+        return self.text[self.at] if self.at < len(self.text) else ""
+
+    def _sees_keyword(self, word: str) -> bool:
+        self._space()
+        after = self.at + len(word)
+        ends = after >= len(self.text) or self.text[after].isspace() or self.text[after] in '()"'
+        return ends and self.text.startswith(word, self.at)
+
+    def _keyword(self, word: str) -> bool:
+        if not self._sees_keyword(word):
+            return False
+        self.at += len(word)
+        return True
+
+    def _counted(self) -> None:
+        self.count += 1
+        if self.count > MAX_TERMS:
+            raise QueryError(f"A query has at most {MAX_TERMS} conditions.", self.at, len(self.text), "")
+
+    def _deeper(self, start: int) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise QueryError(f"Parentheses and NOT nest at most {MAX_DEPTH} deep.", start)
+
+
+def _known(name: str) -> Field | None:
+    name = name.lower()
+    return FIELDS.get(ALIASES.get(name, name))
+
+
+def _unquoted(raw: str) -> str:
+    match = _QUOTED.fullmatch(raw.strip())
+    return match[1] if match else raw.strip()
+
+
+def _rank(field: Field, value: Value) -> Decimal:
+    """The value's place in its field's order; not for times."""
+    return Decimal(field.choices.index(str(value)) if field.type == Type.LEVEL else str(value))
+
+
+# --- changing one field of a query, for facets and links -------------------------------------------------------------
+
+
+def quoted(value: str) -> str:
+    """A value as it must be written in a query."""
+    plain = re.fullmatch(r"[^\s()\"\[\]*<>=]+", value) and ".." not in value and value not in ("OR", "AND", "NOT")
+    if plain:
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def toggled(query: Query, field: str, value: str) -> str:
+    """The query with this value added to the field's alternatives, or taken out of them."""
+    term = next((term for term in query.terms if term.field.name == field and term.op == Op.IS), None)
+    if term is None:
+        alone = not isinstance(query.node, Or)
+        text = query.text.strip() if alone else f"({query.text.strip()})"
+        return f"{text} {field}:{quoted(value)}".strip()
+    values = [str(known) for known in term.values]
+    changed = [known for known in values if known.lower() != value.lower()]
+    if len(changed) == len(values):
+        changed.append(value)
+    written = [quoted(known) for known in changed]
+    part = "" if not written else f"{field}:{written[0]}" if len(written) == 1 else f"{field}:({' OR '.join(written)})"
+    return re.sub(r"\s{2,}", " ", query.text[: term.start] + part + query.text[term.end :]).strip()
+
+
+def chosen(query: Query, field: str) -> tuple[str, ...]:
+    """The values of the field that the query asks for, as they are written there."""
+    terms = [term for term in query.terms if term.field.name == field and term.op == Op.IS]
+    return tuple(str(value) for term in terms for value in term.values)

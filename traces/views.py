@@ -1,0 +1,140 @@
+"""Search, trace and costs. All are GETs that work without scripts; htmx asks for the part of a page that changes."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from accounts.access import rows
+from accounts.http import HttpRequest
+from runs.models import Run, Step
+from traces import api, cost_page, costs, export, otel, search_page, trace_page
+from traces.limits import TookTooLong, bounded
+from traces.period import RANGES, BadPeriod, Period, read_period
+from traces.query import QueryError, parse
+from traces.search import SORTS, BadCursor
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def search(request: HttpRequest) -> HttpResponse:
+    began = time.perf_counter()
+    text = request.GET.get("q", "")
+    sort = request.GET.get("sort", "")
+    sort = sort if sort in SORTS else "newest"
+    context: dict[str, Any] = {"q": text, "sort": sort, **search_page.helpers()}
+    status = 200
+    try:
+        query = parse(text, timezone.localtime())
+        with bounded():
+            context |= search_page.page(rows(request.access, Run), query, sort, request.GET.get("cursor", ""))
+    except QueryError as error:
+        context["error"] = search_page.explained(text, error)
+        status = 422
+    except (TookTooLong, BadCursor) as error:
+        context["refusal"] = str(error)
+        status = 422
+    context["took_ms"] = round((time.perf_counter() - began) * 1000)
+    part = "more" if "cursor" in request.GET else "search"
+    template = f"traces/_{part}.html" if _asks_for_part(request) else "traces/search.html"
+    return render(request, template, context, status=status)
+
+
+@require_safe
+def trace(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
+    context = trace_page.page(request.access, run_id, seq=None, fold=_fold(request), whole="")
+    return render(request, "traces/trace.html", context)
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def step(request: HttpRequest, run_id: uuid.UUID, seq: int) -> HttpResponse:
+    """The detail pane alone for htmx; without scripts the whole page with this step open."""
+    whole = request.GET.get("whole", "")
+    if _asks_for_part(request):
+        context = trace_page.pane(request.access, run_id, seq, whole=whole)
+        template = "traces/_detail.html"
+    else:
+        context = trace_page.page(request.access, run_id, seq=seq, fold=_fold(request), whole=whole)
+        template = "traces/trace.html"
+    if context is None:
+        raise Http404("This run has no such step.")
+    return render(request, template, context)
+
+
+@require_safe
+def trace_json(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
+    run, steps = api.whole_trace(request.access, run_id)
+    otlp = request.GET.get("format") == "otlp"
+    content = otel.otlp(run, steps) if otlp else export.trace_json(run, steps)
+    name = f"trace-{run.number}{'-otlp' if otlp else ''}.json"
+    return _download(json.dumps(content, ensure_ascii=False, indent=2), "application/json", name)
+
+
+@require_safe
+def costs_page(request: HttpRequest) -> HttpResponse:
+    by = request.GET.get("by", "agent")
+    by = by if by in cost_page.TABS else "agent"
+    now = timezone.localtime()
+    problem = ""
+    try:
+        period = _period(request)
+    except BadPeriod as error:
+        period, problem = read_period(now), str(error)
+    context: dict[str, Any] = {
+        "ranges": RANGES,
+        "tabs": cost_page.TABS,
+        "by": by,
+        "problem": problem,
+        "given": {"from": request.GET.get("from", ""), "to": request.GET.get("to", "")},
+    }
+    try:
+        with bounded():
+            context |= cost_page.page(request.access, period, by, now=now)
+    except TookTooLong as error:
+        context |= {"refusal": str(error), "period": period}
+    return render(request, "traces/costs.html", context)
+
+
+@require_safe
+def costs_csv(request: HttpRequest) -> HttpResponse:
+    by = request.GET.get("by", "agent")
+    try:
+        period = _period(request)
+        with bounded():
+            report = costs.report(rows(request.access, Step), by=by, start=period.start, end=period.end)
+    except (BadPeriod, costs.UnknownBy, TookTooLong) as error:
+        return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
+    name = f"costs-{by}-{period.start.date()}-{period.last}.csv"
+    return _download(export.costs_csv(report), "text/csv; charset=utf-8", name)
+
+
+def _period(request: HttpRequest) -> Period:
+    """Dates given beside a named range belong to the custom one."""
+    name = request.GET.get("range", "")
+    custom = name in ("", "custom")
+    start, end = (request.GET.get(field, "") if custom else "" for field in ("from", "to"))
+    return read_period(timezone.localtime(), name=name, start=start, end=end)
+
+
+def _asks_for_part(request: HttpRequest) -> bool:
+    """The way back in the history asks for the whole page."""
+    return bool(request.htmx) and not request.htmx.history_restore_request
+
+
+def _fold(request: HttpRequest) -> bool:
+    return request.GET.get("fold") != "off"
+
+
+def _download(content: str, content_type: str, name: str) -> HttpResponse:
+    return HttpResponse(
+        content, content_type=content_type, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
