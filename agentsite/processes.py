@@ -37,7 +37,7 @@ def adopt_orphans() -> None:
 
 
 def orphans(known: Iterable[int]) -> set[int]:
-    """Children of this process that it did not start itself."""
+    """Children of this process other than the `known` ones: what dead children left behind."""
     me = os.getpid()
     return {pid for pid, parent in _parents().items() if parent == me} - set(known)
 

@@ -89,6 +89,7 @@ class Supervisor:
         self._released = False
         self._once: set[int] = set()
         self._asked_at = 0.0
+        self._not_ours = processes.orphans([])  # children that our process had before it supervised anything
         self._guardian = subprocess.Popen(  # -S and -I: no site-packages, so it weighs a few megabytes
             [sys.executable, "-I", "-S", processes.__file__], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -171,7 +172,7 @@ class Supervisor:
 
     def _known(self) -> set[int]:
         running = {child.process.pid for child in self._children if child.process is not None}
-        return {self._guardian.pid} | self._once | running
+        return {self._guardian.pid} | self._not_ours | self._once | running
 
     # --- one child -------------------------------------------------------------------------------------------------
     def _spawn(self, child: _Child) -> None:

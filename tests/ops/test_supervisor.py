@@ -159,6 +159,17 @@ def test_stop_ends_programs_and_what_they_started(supervise: Callable[..., Super
 
 
 @LINUX
+def test_children_that_were_there_before_the_supervisor_are_left_alone(supervise: Callable[..., Supervised]) -> None:
+    with subprocess.Popen(python(HOLD), start_new_session=True) as before:
+        supervised = supervise(Program("worker", python("raise SystemExit(1)")))
+        eventually(lambda: "ended with exit code 1" in supervised.output)
+        supervised.stop()
+
+        assert before.poll() is None
+        before.kill()
+
+
+@LINUX
 def test_what_a_dead_program_left_behind_is_ended_too(supervise: Callable[..., Supervised]) -> None:
     code = PARENT_OF_A_DAEMON.replace("time.sleep(600)\n", "raise SystemExit(1)\n")
     supervised = supervise(Program("worker", python(code)))
