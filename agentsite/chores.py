@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from approvals.expire import expire_due
-from runs import tasks, worker
+from runs import documents, tasks, worker
 
 WARM_UP_AFTER_S = 2.0
 
 
 def start() -> None:
-    worker.start(chores=[(5, expire_due)])
+    worker.start(chores=[(5, expire_due), (10, documents.Upkeep())])
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)
     warm_up.daemon = True

@@ -15,7 +15,7 @@ from django.db.models import Max
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
 from accounts.models import Team
-from runs import lifecycle, live, settled
+from runs import documents, lifecycle, live, settled
 from runs.doorbell import ring
 from runs.engine.types import Mode
 from runs.errors import Conflict, Invalid
@@ -63,6 +63,7 @@ def launch(access: Access, wanted: Launch) -> Run:
             **limits.model_dump(),
         )
         run.save(force_insert=True)
+        documents.write_run(run)
         _receipt(run, "run.launched", access)
         transaction.on_commit(lambda: _changed(run))
     return run

@@ -237,6 +237,41 @@ class StepPayload(models.Model):
         return str(self.step_id)
 
 
+class SearchDocument(models.Model):
+    """What is searched of one step, or with number 0 of what its run was asked: words in the spelling of `words.py`,
+    and copies of the columns that a search begins with. Written by `documents.py`. The key rises with time: it is the
+    row's number in SQLite's full-text index, whose newest entries are read first."""
+
+    id = models.BigAutoField(primary_key=True)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+", db_index=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="documents", db_index=False)
+    step = models.OneToOneField(Step, on_delete=models.CASCADE, null=True, related_name="document")
+    seq = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    kind = models.CharField(max_length=12, blank=True)
+    status = models.CharField(max_length=12, blank=True)
+    tool = models.CharField(max_length=120, blank=True)
+    model = models.CharField(max_length=120, blank=True)
+    score = models.FloatField(null=True)
+    about = models.TextField(blank=True)  # title, summary and tool; of a run its metadata
+    error = models.TextField(blank=True)
+    reasoning = models.TextField(blank=True)
+    output = models.TextField(blank=True)
+    input = models.TextField(blank=True)  # of a run its task
+    cut = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "seq"], name="document_once_per_step")]
+        indexes = [
+            models.Index(fields=["team", "tool", "id"], name="document_by_tool", condition=~Q(tool="")),
+            models.Index(fields=["team", "model", "id"], name="document_by_model", condition=~Q(model="")),
+            models.Index(fields=["team", "kind", "status", "id"], name="document_by_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.seq}"
+
+
 class Batch(models.Model):
     """What one run asks of people at once. `version` rises with every change that an approver should see."""
 

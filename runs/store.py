@@ -17,7 +17,7 @@ from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from accounts import receipts
-from runs import lifecycle, live, pricing
+from runs import documents, lifecycle, live, pricing
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
     WORK_KINDS,
@@ -306,9 +306,10 @@ def _insert(run: Run, step: Step) -> StepRow:
         attempt=step.attempt,
         plan_step=step.plan_step,
     )
-    StepPayload.objects.create(
+    payload = StepPayload.objects.create(
         step=row, input=step.input, output=step.output, reasoning=step.reasoning, error=step.error
     )
+    documents.write_step(run, row, payload)
     return row
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.access import Access, access_for_user
 from accounts.models import Membership, Team, User
 from accounts.schemas import Role
+from runs import documents
 from runs.engine.types import ActionStatus, JsonObject, Risk
 from runs.models import Action, Agent, AgentVersion, Batch, Run, Step, StepPayload, ToolServer
 from runs.verdicts import digest_of
@@ -131,7 +132,9 @@ def make_run(world: World, **fields: Any) -> Run:
     }
     if values["status"] in {"completed", "stopped", "failed", "cancelled", "dry_run_ready"}:
         values = {"stop_reason": "done", "ended_at": now, **values}
-    return Run.objects.create(**values)
+    run = Run.objects.create(**values)
+    documents.write_run(run)
+    return run
 
 
 def make_step(run: Run, kind: str = "tool", **fields: Any) -> Step:
@@ -150,7 +153,7 @@ def make_step(run: Run, kind: str = "tool", **fields: Any) -> Step:
         **fields,
     }
     step = Step.objects.create(run=run, seq=run.last_seq, **values)
-    StepPayload.objects.create(step=step, **payload)
+    documents.write_step(run, step, StepPayload.objects.create(step=step, **payload))
     run.work_steps += kind in WORK
     run.cost_usd += step.cost_usd or Decimal(0)
     Run.objects.filter(id=run.id).update(last_seq=run.last_seq, work_steps=run.work_steps, cost_usd=run.cost_usd)

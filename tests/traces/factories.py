@@ -8,6 +8,7 @@ from typing import Any
 
 from accounts.models import Membership, Team, User
 from accounts.schemas import Role
+from runs import documents
 from runs.models import Action, Agent, AgentVersion, Batch, Run, Step, StepPayload
 
 T0 = dt.datetime(2026, 3, 12, 12, 10, tzinfo=dt.UTC)
@@ -52,6 +53,7 @@ def make_run(agent: Agent, owner: User, *, created: dt.datetime = T0, seconds: f
     run = Run.objects.create(**{**values, **fields})
     Run.objects.filter(id=run.id).update(created_at=created)
     run.refresh_from_db()
+    documents.write_run(run)
     return run
 
 
@@ -70,7 +72,7 @@ def make_step(run: Run, kind: str = "tool", *, after: float = 0, **fields: Any) 
         "duration_ms": 1000,
     }
     step = Step.objects.create(run=run, seq=run.last_seq, **{**values, **fields})
-    StepPayload.objects.create(step=step, **payload)
+    documents.write_step(run, step, StepPayload.objects.create(step=step, **payload))
     _add_to_totals(run, step)
     return step
 
