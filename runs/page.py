@@ -88,6 +88,7 @@ class PlanStep:
     last: int | None
     cost_usd: Decimal | None
     assumptions: tuple[tuple[str, str], ...]  # (text, held | did_not_hold | not_checked)
+    actual: str  # what was found when it was done, or why it was changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,8 @@ class Plan:
 
     @property
     def current(self) -> tuple[int, str] | None:
-        return next(((n, step.title) for n, step in enumerate(self.steps, 1) if step.state != "done"), None)
+        still_open = (n for n, step in enumerate(self.steps, 1) if step.state not in ("done", "changed"))
+        return next(((n, self.steps[n - 1].title) for n in still_open), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +298,7 @@ def _plan_step(run: Run, index: int, step: Mapping[str, Any], groups: Sequence[M
         last=max((group["last"] for group in own), default=None),
         cost_usd=sum((group["cost"] or Decimal(0) for group in own), Decimal(0)) if own else None,
         assumptions=tuple((str(item.get("text", "")), str(item.get("status", ""))) for item in assumptions),
+        actual=str(step.get("actual", "")),
     )
 
 

@@ -58,6 +58,8 @@ class AgentIn(Strict):
     tools: list[ToolGrantIn] = []
     planning: bool = False
     evaluation: Literal["off", "final", "every_step"] = "off"
+    judge_model: Annotated[str, Field(max_length=120)] | None = None
+    answer_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     limits: LimitsIn = LimitsIn()
     output_schema: dict[str, Any] | None = None
     subagents: list[str] = []
@@ -100,6 +102,8 @@ class AgentIn(Strict):
             ),
             planning=self.planning,
             evaluation=self.evaluation,
+            judge_model=self.judge_model,
+            answer_threshold=self.answer_threshold,
             output_schema=self.output_schema,
             subagents=tuple(self.subagents),
         )
@@ -116,6 +120,7 @@ class PlanStep(Strict):
     status: Literal["not_started", "running", "waiting", "done", "changed"] = "not_started"
     needs_person: bool = False
     assumptions: list[Assumption] = []
+    actual: str = ""
 
 
 class Plan(Strict):

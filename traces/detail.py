@@ -12,6 +12,7 @@ from typing import Any
 from runs.models import Action, Run, Step
 from traces import caching, charts
 from traces.jsonview import Payload, payload
+from traces.plan_actual import PlannedStep, planned_steps
 
 _TOKEN_ROWS = (
     ("Cache read", ("cache_read_tokens",), "ramp-1"),
@@ -63,6 +64,7 @@ class Detail:
     action: Action | None
     retries: tuple[Step, ...]
     whole: str
+    plan: tuple[PlannedStep, ...]
 
 
 def find(run: Run, steps: Sequence[Step], seq: int) -> Step | None:
@@ -92,6 +94,7 @@ def detail(run: Run, step: Step, steps: Sequence[Step], *, whole: str = "") -> D
         action=_action(run, step),
         retries=tuple(other for other in steps if other.key.startswith(f"{step.key}:failed:")),
         whole=whole,
+        plan=planned_steps(run, steps) if step.kind == "plan" else (),
     )
 
 

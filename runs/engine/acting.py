@@ -6,13 +6,14 @@ run waits for a person (invariant 5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from runs.engine.calls import Refusal, read_call
 from runs.engine.context import HELD, QUEUED, SIMULATED, as_text
 from runs.engine.deciding import Caller, Park, Stop
+from runs.engine.planning import PlanState
 from runs.engine.policy import route
 from runs.engine.ports import (
     Clock,
@@ -66,7 +67,8 @@ class Hands:
         self.clock = clock
         self.grants: dict[str, ToolGrant] = {grant.name: grant for grant in run.agent.tools}
         self.by_model_name = {tool.spec.model_name: tool for tool in tools.values()}
-        self.plan_step: int | None = None
+        self.plan = PlanState()
+        self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
@@ -84,6 +86,9 @@ class Hands:
                 steps[call.intent] = self._read(call)
             else:
                 effects.append((call, chosen))
+        if effects and (doubt := self.doubt(turn, list(steps.values()))):
+            steps.update({call.intent: self._bounded(call) or self._deny(call, doubt) for call, _ in effects})
+            effects = []
         steps.update(self._effects(turn, effects, why))
         return [_as_told(call, steps[call.intent]) for call in read]
 
@@ -384,7 +389,7 @@ class Hands:
         return replace(step, key=key, tool=action.tool, tool_call_id=action.tool_call_id, confidence=action.confidence)
 
     def _step(self, kind: StepKind, title: str, **also: Any) -> Step:
-        return Step(kind=kind, title=title[:200], plan_step=self.plan_step, started_at=self.clock.now(), **also)
+        return Step(kind=kind, title=title[:200], plan_step=self.plan.step, started_at=self.clock.now(), **also)
 
     def _ended(self, begun: Step, status: StepStatus, output: object) -> Step:
         started = begun.started_at or self.clock.now()

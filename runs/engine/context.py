@@ -16,6 +16,7 @@ HELD = (
     "it is not done. Go on with what you can do without it."
 )
 SIMULATED = "simulated: this is a dry run, nothing was changed. What would happen: "
+NOTICE = "Notice from agentsite: "
 WRAP_UP = "Wrap up now: no more tools can be used because {why}. Say what is done, what is not done and what is left."
 
 _MODES = {
@@ -60,6 +61,10 @@ class Conversation:
 
     def say(self, text: str) -> None:
         self._pending.append({"type": "text", "text": text})
+
+    def notice(self, text: str) -> None:
+        """Something the machinery says, told apart from what people say."""
+        self.say(NOTICE + text)
 
     def give_results(self, results: Iterable[tuple[str, Any, bool]]) -> None:
         """(tool call id, content, is error), one for each call of the last turn; they must stand first."""

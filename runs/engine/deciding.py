@@ -112,7 +112,7 @@ class Caller:
             raise Park(Parked(why="retry", retry_in_s=0)) from None
         except ModelError as error:
             if optional and (not error.retryable or attempt >= OPTIONAL_TRIES):
-                return self._record(replace(_failed(begun, error.detail, self._since(begun)), key=key))
+                return self._record(refine(replace(_failed(begun, error.detail, self._since(begun)), key=key)))
             self._record_failure(begun, "failed", f"{error.code}: {error.detail}")
             raise self._after(error, attempt) from None
         if conversation:

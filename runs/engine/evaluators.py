@@ -37,6 +37,7 @@ EVALUATION_SCHEMA: JsonObject = {
     "additionalProperties": False,
 }
 MOST_TEXT = 12_000
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +55,27 @@ def evaluation_request(agent: AgentSpec, task: str, plan: JsonObject | None, hap
         shown = f"{shown[:MOST_TEXT]} … ({len(shown) - MOST_TEXT} more characters not shown)"
     text = prompt("evaluate").format(task=task[:MOST_TEXT], plan=json.dumps(plan or {}), happened=shown)
     return ModelRequest(
-        model=agent.model,
+        model=agent.judge_model or agent.model,
         system="You judge the work of an agent. You answer with JSON only.",
         messages=({"role": "user", "content": [{"type": "text", "text": text}]},),
         max_tokens=1024,
         output_schema=EVALUATION_SCHEMA,
     )
+
+
+class Progress:
+    """Counts evaluations in a row that saw no progress. What is no verdict counts neither way."""
+
+    def __init__(self) -> None:
+        self.without = 0
+
+    def saw(self, verdict: Evaluation) -> str:
+        """Why the run should stop early; empty as long as there is hope."""
+        self.without = 0 if verdict.progress else self.without + 1
+        if self.without < PATIENCE:
+            return ""
+        said = f"; the last one says: {verdict.sentence.rstrip('.')}" if verdict.sentence else ""
+        return f"{PATIENCE} evaluations in a row saw no progress{said}"
 
 
 def read_evaluation(text: str) -> Evaluation:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from runs.engine import planning
 from runs.engine.acting import Hands
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.deciding import Caller, Park, Stop, reply_of
-from runs.engine.evaluators import evaluation_request, read_evaluation
 from runs.engine.explain import explain
+from runs.engine.planning import mark_ended
 from runs.engine.ports import Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
+from runs.engine.reviewing import Reviewer
 from runs.engine.types import (
     Action,
     Finished,
@@ -54,7 +54,7 @@ def advance(run: RunSpec, ports: Ports) -> Outcome:
     life = Life(run, ports)
     try:
         try:
-            life.make_plan()
+            life.reviewer.make_plan(tuple(life.tools))
             answer = life.work()
             return life.finish(answer, StopReason.DONE, "")
         except Stop as stop:
@@ -75,23 +75,9 @@ class Life:
         self.system = system_prompt(run.agent, run.mode)
         self.definitions = tool_definitions(self.tools.values())
         self.conversation = Conversation(run.task)
-        self.plan: JsonObject | None = None
+        self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
+        self.hands.doubt = self.reviewer.doubt
         self.settled = 0
-
-    # --- plan --------------------------------------------------------------------------------------------------------
-
-    def make_plan(self) -> None:
-        if not self.run.agent.planning:
-            return
-        request = planning.plan_request(self.run.agent, self.run.task, self.tools, self.system)
-        step = self.caller.call(
-            "plan", StepKind.PLAN, "Plan", request, conversation=False, optional=True, refine=planning.refine
-        )
-        self.set_plan(planning.refine(step).plan)
-
-    def set_plan(self, plan: JsonObject | None) -> None:
-        self.plan = plan
-        self.hands.plan_step = planning.current_step(plan)
 
     # --- decide, act, evaluate ---------------------------------------------------------------------------------------
 
@@ -103,18 +89,20 @@ class Life:
             if reply.stop_reason == "tool_use" and reply.tool_uses:
                 steps = self.hands.act(turn, reply.tool_uses, reply.text)
                 self.conversation.give_results([(s.tool_call_id, s.output, _is_error(s)) for s in steps])
-                self.evaluate(turn, steps)
+                self.reviewer.turn(turn, steps)
             elif reply.stop_reason in REFUSED_TURNS:
                 raise Stop(StopReason.CONTENT_FILTER, f"the model ended its turn with {reply.stop_reason}")
             elif reply.stop_reason == "max_tokens" or reply.tool_uses:
                 self.answer_broken_turn(reply)
-            elif not self.settle_queue(turn, reply.text) and not self.was_told_more(turn):
-                return reply.text
+            elif self.settle_queue(turn, reply.text) or self.was_told_more(turn):
+                continue
+            elif self.reviewer.accepts(reply.text):
+                return self.reviewer.better(reply.text)
         raise AssertionError("unreachable")
 
     def decide(self, turn: int) -> ModelReply:
         step = self.caller.call(
-            f"model:{turn}", StepKind.MODEL, "Decide", self.request(), plan_step=planning.current_step(self.plan)
+            f"model:{turn}", StepKind.MODEL, "Decide", self.request(), plan_step=self.hands.plan.step
         )
         reply = reply_of(step)
         self.conversation.reply(reply.content)
@@ -147,7 +135,7 @@ class Life:
         self.settled += 1
         lines = [json.dumps(_result_line(action, step), ensure_ascii=False) for action, step in done]
         self.conversation.say("Results of the queued actions\n" + "\n".join(lines))
-        self.evaluate(turn, [step for _, step in done])
+        self.reviewer.turn(turn, [step for _, step in done])
         return True
 
     def hear_people(self, turn: int) -> None:
@@ -179,50 +167,11 @@ class Life:
             started_at=self.ports.clock.now(),
         )
 
-    def evaluate(self, turn: int, steps: list[Step]) -> None:
-        if self.run.agent.evaluation != "every_step":
-            return
-        happened = [{"tool": s.tool, "status": s.status, "input": s.input, "output": s.output} for s in steps]
-        self.judge(f"evaluate:{turn}", "Evaluate the step", happened)
-
-    def judge(self, key: str, title: str, happened: object) -> None:
-        """Scores what happened and marks the plan. Without room for a judge the work goes on without one."""
-        if self.journal.recorded("result") is not None and self.journal.recorded(key) is None:
-            return
-        request = evaluation_request(self.run.agent, self.run.task, self.plan, happened)
-        try:
-            step = self.caller.call(
-                key,
-                StepKind.EVALUATE,
-                title,
-                request,
-                plan_step=planning.current_step(self.plan),
-                conversation=False,
-                optional=True,
-                refine=self.with_verdict,
-            )
-        except Stop as stop:
-            if stop.reason is StopReason.CANCELLED:
-                raise
-            return
-        self.set_plan(self.with_verdict(step).plan)
-
-    def with_verdict(self, step: Step) -> Step:
-        """The step with its score and the plan as it is marked now; an answer that is no verdict is an error."""
-        try:
-            verdict = read_evaluation(reply_of(step).text)
-        except ValueError as error:
-            return replace(
-                step, status=StepStatus.ERROR, error=step.error or f"No usable verdict: {error}", plan=self.plan
-            )
-        marked = self.plan and planning.mark(self.plan, done=verdict.plan_steps_done, assumptions=verdict.assumptions)
-        return replace(
-            step, score=verdict.score, summary=verdict.sentence[:300], reasoning=verdict.sentence, plan=marked
-        )
-
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def stop(self, stop: Stop) -> Finished:
+        if (saved := self.reviewer.saved(stop)) is not None:
+            return self.finish(saved, StopReason.DONE, "")
         try:
             answer = self.wrap_up(stop)
         except Stop as cancelled:
@@ -246,11 +195,9 @@ class Life:
         return reply_of(step).text if step.status is StepStatus.OK else ""
 
     def finish(self, answer: str, reason: StopReason, detail: str, status: RunStatus = RunStatus.COMPLETED) -> Finished:
-        if reason is StopReason.DONE and self.run.agent.evaluation != "off":
-            self.judge("evaluate:final", "Evaluate the answer", {"answer": answer})
         if reason is StopReason.DONE and self.run.mode is Mode.DRY_RUN:
             status = RunStatus.DRY_RUN_READY
-        sentence = explain(reason, detail, self.plan, self.journal.spent())
+        sentence = explain(reason, detail, self.hands.plan.now, self.journal.spent())
         step = Step(
             kind=StepKind.RESULT,
             title="Answer" if answer else "End of the run",
@@ -258,7 +205,7 @@ class Life:
             output=answer,
             status=StepStatus.OK if status in (RunStatus.COMPLETED, RunStatus.DRY_RUN_READY) else StepStatus.ERROR,
             started_at=self.ports.clock.now(),
-            plan=planning.mark_ended(self.plan, finished=reason is StopReason.DONE),
+            plan=mark_ended(self.hands.plan.now, finished=reason is StopReason.DONE),
         )
         recorded = self.journal.once("result", StepKind.RESULT, lambda: step)
         return Finished(status=status, stop_reason=reason, stop_detail=sentence, result=str(recorded.output or ""))

@@ -157,6 +157,8 @@ class AgentSpec:
     tools: tuple[ToolGrant, ...] = ()
     planning: bool = False
     evaluation: str = "off"
+    judge_model: str | None = None  # a small one is enough; None: the agent's own
+    answer_threshold: float = 0.5  # an answer that is judged below it is revised once
     output_schema: JsonObject | None = None
     subagents: tuple[str, ...] = ()
 

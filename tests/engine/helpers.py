@@ -137,6 +137,7 @@ class TurnLlm:
     def __init__(self, turns: Sequence[Answer]) -> None:
         self.turns = turns
         self.plan: Answer = says("no plan")
+        self.revision: Answer = says("no revision")
         self.judge: Answer = says("no verdict")
         self.wrap_up: Answer = says("wrapped up")
         self.errors: deque[Exception] = deque()
@@ -159,7 +160,7 @@ class TurnLlm:
 
     def _answer(self, request: ModelRequest) -> Answer:
         if request.output_schema is not None:
-            return self.plan if request.output_schema["title"] == "Plan" else self.judge
+            return {"Plan": self.plan, "PlanRevision": self.revision}.get(request.output_schema["title"], self.judge)
         if "Wrap up now" in json.dumps(request.messages[-1]):
             return self.wrap_up
         return self.turns[[message["role"] for message in request.messages].count("assistant")]

@@ -100,7 +100,7 @@ def test_the_judge_is_shown_a_bounded_part_and_told_so() -> None:
 def test_every_step_is_scored_and_the_plan_marked() -> None:
     done = world(calls(use("look")), says("Done."), planning=True, evaluation="every_step")
     done.llm.plan = says(plan_text("Look", "Refund"))
-    marks = [{"step": 0, "assumption": 0, "status": "did_not_hold"}]
+    marks = [{"step": 0, "assumption": 0, "status": "held"}]
     done.llm.judge = says(verdict(plan_steps_done=[0], assumptions=marks))
 
     done.ended()
@@ -110,7 +110,8 @@ def test_every_step_is_scored_and_the_plan_marked() -> None:
     assert (step.kind, step.score, step.summary) == (StepKind.EVALUATE, 0.8, "It looked.")
     assert statuses(step.plan) == ["done", "running"]
     assert step.plan is not None
-    assert step.plan["steps"][0]["assumptions"][0]["status"] == "did_not_hold"
+    assert step.plan["steps"][0]["assumptions"][0]["status"] == "held"
+    assert step.plan["steps"][0]["actual"] == "It looked."
     assert (step.plan_step, done.step("model:2").plan_step) == (0, 1)
 
 

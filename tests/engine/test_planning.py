@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runs.engine import planning
+from runs.engine.context import NOTICE
 from runs.engine.fakes import calls, says
 from runs.engine.ports import ModelError
 from runs.engine.types import JsonObject, RunStatus, StepKind, StepStatus, StopReason
@@ -56,13 +57,17 @@ def test_the_planner_is_told_of_the_task_and_the_tools_but_has_none() -> None:
     assert "shop.ban" not in text
 
 
-def test_the_plan_is_no_part_of_the_conversation() -> None:
+def test_the_plan_follows_the_task_in_the_conversation() -> None:
     done = world(says("Done."), planning=True)
     done.llm.plan = says(plan_text("Look"))
 
     done.ended()
 
-    assert done.llm.sent[1] == [{"role": "user", "content": [{"type": "text", "text": "Help Ana"}]}]
+    [message] = done.llm.sent[1]
+    task, plan = (block["text"] for block in message["content"])
+    assert task == "Help Ana"
+    assert plan.startswith(NOTICE)
+    assert "1. Look\n   assumes: The order is there." in plan
 
 
 def test_without_planning_nobody_plans() -> None:

@@ -452,7 +452,7 @@ def test_evaluations_follow_what_happened(client: anthropic.Anthropic) -> None:
     assert first["assumptions"] == [{"step": 0, "assumption": 0, "status": "held"}]
     orders = judged(client, plan, [line("get_order", shop.get_order(number)) for number in ORDERS])
     assert orders["plan_steps_done"] == [0, 1]
-    assert {"step": 1, "assumption": 1, "status": "did_not_hold"} in orders["assumptions"]
+    assert {"step": 3, "assumption": 0, "status": "did_not_hold"} in orders["assumptions"]
     queued = line("issue_refund", "queued for approval: later", order="70001", amount=20.5)
     assert judged(client, plan, [queued])["sentence"] == "The refund of 20.50 for order 70001 waits for a person."
     results = [

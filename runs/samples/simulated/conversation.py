@@ -20,6 +20,7 @@ NOT_DONE = re.compile(
     r"^not done: (?P<state>expired|cancelled|stale|revoked|superseded|failed|unknown)\b", re.IGNORECASE
 )
 JSON_START = re.compile(r"[{\[]")
+NOTICE = "Notice from agentsite:"
 CUT_OFF = "Your last turn was cut off"
 
 
@@ -119,6 +120,8 @@ def _read_answer(found: Conversation, by_id: dict[str, Use], block: JsonObject, 
         return
     text = str(block.get("text") or "").strip()
     message = MESSAGE.fullmatch(text)
+    if text.startswith(NOTICE):
+        return  # the script derives everything from results; what the machinery says about them is for real models
     if text.startswith(RESULTS):
         for line in json_values(text[len(RESULTS) :]):
             _read_outcome(by_id, line)

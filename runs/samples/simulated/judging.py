@@ -123,7 +123,8 @@ def _steps_done(uses: Sequence[Use], plan: JsonObject) -> list[int]:
 
 
 def _index(titles: Sequence[str], word: str) -> int:
-    return next((index for index, title in enumerate(titles) if word in title), -1)
+    """The last such step: one that was planned anew follows the one it replaces."""
+    return max((index for index, title in enumerate(titles) if word in title), default=-1)
 
 
 def _assumptions(uses: Sequence[Use], plan: JsonObject, said: str) -> Iterator[JsonObject]:

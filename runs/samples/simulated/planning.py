@@ -26,11 +26,11 @@ DESK = [
     step(
         "Look up every order, customer and photo",
         ("Every request has evidence of the damage", "Photos in read_ticket, carrier note in get_order"),
-        ("No order is older than the policy allows", "days_old in get_order"),
     ),
     step("Leave what the policy does not cover for a person"),
     step(
         "Prepare refunds, record updates and emails",
+        ("No order is older than the policy allows", "days_old in get_order"),
         ("Refunds go to the original card", "payment in get_order"),
         needs_person=True,
     ),
@@ -38,11 +38,12 @@ DESK = [
 ]
 RESEARCH = [
     step("Search suppliers of the product", ("There is more than one supplier", "search_suppliers")),
+    step("Read each of them with a second source"),
     step(
-        "Read each of them with a second source",
+        "Compare price, minimum order and lead time, and recommend one",
         ("Every certificate is confirmed by a second source", "second_source in read_supplier"),
+        needs_person=True,
     ),
-    step("Compare price, minimum order and lead time, and recommend one", needs_person=True),
 ]
 CLEANUP = [
     step("List what was not used for long", ("Something is stale", "list_stale_records")),
@@ -55,7 +56,24 @@ CLEANUP = [
 ]
 PLANS = {choosing.DESK: DESK, choosing.RESEARCH: RESEARCH, choosing.CLEANUP: CLEANUP}
 OTHER = [step("Say what the simulated model can and cannot do with this task")]
+# What replaces the steps that stood on an assumption, by its text.
+REVISIONS = {
+    "No order is older than the policy allows": [
+        step(
+            "Prepare refunds, record updates and emails for the orders within the policy's days",
+            ("Refunds go to the original card", "payment in get_order"),
+            needs_person=True,
+        ),
+    ],
+    "Every certificate is confirmed by a second source": [
+        step("Compare only suppliers with a confirmed certificate, and recommend one", needs_person=True),
+    ],
+    "Nothing on the lists is still needed": [
+        step("Delete it, kind by kind, but for what a label says is still needed", needs_person=True),
+    ],
+}
 GOOD_ENOUGH = 0.5
+FAILED = "These assumptions of the plan did not hold:"
 
 
 def schema_of(body: JsonObject) -> JsonObject:
@@ -69,6 +87,8 @@ def respond(body: JsonObject) -> Reply | None:
     schema = schema_of(body)
     names = set(schema.get("properties") or {})
     text = "\n".join(str(block.get("text", "")) for block in blocks_of(body["messages"][-1].get("content")))
+    if text.startswith(FAILED):
+        return Reply(data={"steps": revision(text)})
     if schema.get("title") == "Plan" or names == {"steps"}:
         task = text.rpartition("Task:\n")[2]
         # The plan is asked for without tool definitions: the tools stand in the prompt by name.
@@ -77,6 +97,12 @@ def respond(body: JsonObject) -> Reply | None:
     if schema.get("title") == "Evaluation" or {"score", "sentence"} <= names:
         return Reply(data=evaluate(text))
     return None
+
+
+def revision(text: str) -> list[JsonObject]:
+    """Steps that can stand on what was found; an assumption that no script knows is replaced by nothing."""
+    failed = text.removeprefix(FAILED).partition("What was found:")[0]
+    return [new for assumption, steps in REVISIONS.items() if assumption in failed for new in steps]
 
 
 def evaluate(text: str) -> JsonObject:
