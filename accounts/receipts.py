@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import rfc8785
@@ -22,7 +23,10 @@ LARGEST_EXACT = 2**53 - 1
 
 @dataclass(frozen=True)
 class Problem:
-    """`kind`: changed, gap, reorder, truncated. `seq`: where."""
+    """`kind`: changed, gap, reorder, truncated; of rows that receipts are about also missing, unrecorded.
+
+    `seq`: the receipt where it shows; 0 when there is none.
+    """
 
     seq: int
     kind: str
@@ -73,10 +77,14 @@ def lock_team(team_id: uuid.UUID) -> Team:
 
 def verify(team: Team) -> list[Problem]:
     """What is wrong with the team's chain, in its order; an empty list when nothing is."""
-    with transaction.atomic():
-        end = lock_team(team.id)
-        problems = list(_broken_links(team))
-        last = Receipt.objects.filter(team=team).order_by("-seq").first()
+    with snapshot(team.id) as now:
+        return problems_of_chain(now)
+
+
+def problems_of_chain(end: Team) -> list[Problem]:
+    """As `verify`, within a caller's `snapshot`."""
+    problems = list(_broken_links(end))
+    last = Receipt.objects.filter(team=end).order_by("-seq").first()
     found = (last.seq, last.hash) if last else (0, "")
     if found[0] < end.receipts_seq:
         detail = f"receipts {found[0] + 1} to {end.receipts_seq} are missing at the end"
@@ -84,6 +92,21 @@ def verify(team: Team) -> list[Problem]:
     elif found != (end.receipts_seq, end.receipts_hash):
         problems.append(Problem(found[0], "changed", "the last receipt is not the one that was written last"))
     return problems
+
+
+@contextmanager
+def snapshot(team_id: uuid.UUID) -> Iterator[Team]:
+    """One moment of the database, with the end of the team's chain in it. Writers go on meanwhile where they can.
+
+    SQLite has one writer, so a transaction stops it; so does a caller's own transaction, which may have read before.
+    """
+    connection = transaction.get_connection()
+    own = connection.vendor == "postgresql" and not connection.in_atomic_block
+    with transaction.atomic():
+        if own:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield Team.objects.get(id=team_id) if own else lock_team(team_id)
 
 
 def _broken_links(team: Team) -> Iterator[Problem]:
@@ -113,14 +136,19 @@ def _hash(receipt: Receipt) -> str:
         "at": receipt.at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
         "id": str(receipt.id),
         "kind": receipt.kind,
-        "payload": _as_doubles(receipt.payload),
+        "payload": receipt.payload,
         "prev_hash": receipt.prev_hash,
         "seq": receipt.seq,
         "subject_id": receipt.subject_id,
         "subject_type": receipt.subject_type,
         "team": str(receipt.team_id),
     }
-    return hashlib.sha256(rfc8785.dumps(fields)).hexdigest()
+    return digest_of(fields)
+
+
+def digest_of(value: JsonValue) -> str:
+    """SHA-256 in hex over canonical JSON, the same from either database. Raises ValueError for what JSON can't say."""
+    return hashlib.sha256(rfc8785.dumps(_as_doubles(value))).hexdigest()
 
 
 def _as_doubles(value: JsonValue) -> JsonValue:

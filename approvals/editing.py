@@ -12,7 +12,7 @@ import rfc8785
 from jsonschema.protocols import Validator
 
 from accounts.models import Team, User
-from runs import lifecycle, previews
+from runs import audit, lifecycle, previews
 from runs.catalog import catalog
 from runs.engine.policy import route
 from runs.engine.ports import InvalidArguments
@@ -63,6 +63,9 @@ def supersede(action: Action, edit: Edit, editor: User) -> Action | None:
     new.needed = max(edit.route.needed, 1)
     new.supersedes, new.batch_id, new.expires_at = action, action.batch_id, action.expires_at
     new.save(force_insert=True)
+    audit.record(
+        new, "action.proposed", editor, route=edit.route.outcome, reason=edit.route.reason, supersedes=str(action.id)
+    )
     return new
 
 

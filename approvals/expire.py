@@ -30,7 +30,7 @@ def _expire_in(run_id: uuid.UUID) -> int:
         overdue = Action.objects.filter(run=run, status=ActionStatus.PENDING, expires_at__lte=timezone.now())
         expired = [action for action in overdue if lifecycle.expire(action.id)]
         for action in expired:
-            inbox.expiry_receipt(run.team_id, action)
+            inbox.expiry_receipt(action)
         for batch in Batch.objects.filter(id__in={action.batch_id for action in expired}):
             inbox.settle_batch(batch)
     return len(expired)

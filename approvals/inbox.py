@@ -17,12 +17,11 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet
 from django.utils import timezone
 
-from accounts import receipts
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import User
-from approvals import editing
+from approvals import editing, evidence
 from approvals.models import REASON_WORDS, Decision, Reason, Verdict
-from runs import doorbell, lifecycle, live
+from runs import audit, doorbell, lifecycle, live
 from runs.engine.ports import InvalidArguments
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, JsonObject
 from runs.models import Action, Batch, Run
@@ -232,7 +231,7 @@ class _Deciding:
         if action.status == ActionStatus.PENDING and action.expires_at and action.expires_at <= self.now:
             if lifecycle.expire(action.id):
                 self.changed = True
-                expiry_receipt(self.run.team_id, action)
+                expiry_receipt(action)
             return _outcome(action, Result.EXPIRED, "The time to decide was over, so nothing runs.")
         if action.status in WAITING_ACTIONS:
             return None
@@ -318,7 +317,7 @@ class _Deciding:
         )
 
     def _applied(self, line: Line, action: Action, word: str, superseded_by: uuid.UUID | None = None) -> Outcome:
-        Decision.objects.create(
+        decision = Decision.objects.create(
             action=action,
             actor=self.access.user,
             verdict=line.verdict,
@@ -329,23 +328,7 @@ class _Deciding:
             channel=self.channel,
             at=self.now,
         )
-        receipts.append(
-            self.run.team_id,
-            f"decision.{line.verdict}",
-            actor=self.access.user,
-            subject_type="action",
-            subject_id=action.id,
-            payload={
-                "batch": str(action.batch_id),
-                "run": str(action.run_id),
-                "tool": action.tool,
-                "digest": line.digest,
-                "channel": self.channel,
-                "reason": line.reason,
-                "note": line.note.strip(),
-                "superseded_by": str(superseded_by) if superseded_by else None,
-            },
-        )
+        evidence.record_decision(decision, superseded_by)
         self.changed = True
         detail = word[:1].upper() + word[1:]
         return _outcome(action, Result.APPLIED, detail, by=self.access.user, at=self.now, superseded_by=superseded_by)
@@ -378,20 +361,8 @@ def note_of(line: Line) -> str:
     return ". ".join(part for part in (words, line.note.strip()) if part)
 
 
-def expiry_receipt(team_id: uuid.UUID, action: Action) -> None:
-    receipts.append(
-        team_id,
-        "action.expired",
-        actor="the clock",
-        subject_type="action",
-        subject_id=action.id,
-        payload={
-            "batch": str(action.batch_id),
-            "run": str(action.run_id),
-            "tool": action.tool,
-            "digest": action.digest,
-        },
-    )
+def expiry_receipt(action: Action) -> None:
+    audit.record(action, "action.expired", "the clock", batch=str(action.batch_id))
 
 
 def _outcome(

@@ -8,15 +8,22 @@ import uuid
 from django.db import transaction
 
 from accounts import receipts
-from runs import lifecycle
-from runs.models import Run
+from runs import audit, lifecycle
+from runs.engine.types import ActionStatus
+from runs.models import Action, Run
+
+_LEFT = (ActionStatus.PENDING, ActionStatus.APPROVED, ActionStatus.EXECUTING)
 
 
 def withdraw(run_id: uuid.UUID, reason: str) -> None:
     """Nothing of an ended run waits for a person any more. Belongs into the transaction of the end."""
+    left = list(Action.objects.filter(run_id=run_id, status__in=_LEFT).order_by("position", "id"))
     lifecycle.withdraw_actions(run_id, reason)
     lifecycle.forget_executions(run_id, "The run ended while this was being done; whether it happened is not known.")
     lifecycle.close_batches(run_id)
+    for action in left:
+        lost = action.status == ActionStatus.EXECUTING
+        audit.record(action, "action.unknown" if lost else "action.cancelled", reason=reason)
 
 
 def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -16,8 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
-from accounts import receipts
-from runs import documents, lifecycle, live, pricing
+from runs import audit, documents, lifecycle, live, pricing
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
     WORK_KINDS,
@@ -32,7 +30,7 @@ from runs.engine.types import (
     Usage,
 )
 from runs.leases import Lease
-from runs.models import Run, RunMessage, StepPayload, TeamMonth
+from runs.models import Action, Run, RunMessage, StepPayload, TeamMonth
 from runs.models import Step as StepRow
 from runs.storable import storable
 
@@ -128,16 +126,11 @@ class DbJournal:
         return step
 
     def _end_execution(self, outcome: ActionOutcome, row: StepRow) -> None:
-        if not lifecycle.end_execution(uuid.UUID(outcome.action_id), outcome.status, outcome.result):
+        action = Action.objects.select_related("run").get(id=outcome.action_id)
+        intact = audit.is_intact(action)
+        if not lifecycle.end_execution(action.id, outcome.status, outcome.result):
             raise LeaseLost(f"action {outcome.action_id} was not executing")
-        receipts.append(
-            self.run.team_id,
-            f"action.{outcome.status}",
-            actor="agentsite",
-            subject_type="action",
-            subject_id=outcome.action_id,
-            payload={"run": str(self.run.id), "seq": row.seq},
-        )
+        audit.record(action, f"action.{outcome.status}", seq=row.seq, tampered=not intact)
 
     def _settle_month(self, step: Step) -> None:
         if self._month is None:

@@ -6,15 +6,14 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from accounts import receipts
 from accounts.access import Right, still_may
 from runs import digest, lifecycle, live, previews
+from runs.audit import batch_digest, is_intact, record
 from runs.catalog import catalog
 from runs.engine.ports import LeaseLost, NotReleased
 from runs.engine.types import (
@@ -35,6 +34,7 @@ from runs.models import Batch, Run
 from runs.storable import storable
 
 ASK_FOR = dt.timedelta(hours=24)
+CHANGED = "the action differs from what was approved"
 
 
 class DbVerdicts:
@@ -83,6 +83,9 @@ class DbVerdicts:
             batch = self._open_batch(key, [action.intent for action in actions], why, f"wants to do {things}")
             ids = [action.id for action in actions]
             ActionRow.objects.filter(id__in=ids).update(batch=batch, expires_at=batch.expires_at)
+            shown = batch_digest(batch)
+            for row in ActionRow.objects.filter(id__in=ids).order_by("position", "id"):
+                record(row, "action.asked", batch=str(batch.id), batch_digest=shown)
         live.ring_inbox(self.run.team_id)
 
     def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
@@ -91,16 +94,17 @@ class DbVerdicts:
         with transaction.atomic():
             # The row lock makes cancelling and claiming take turns (SQLite has one writer anyway).
             run = Run.objects.select_for_update().get(id=self.run.id)
-            row = ActionRow.objects.get(id=action.id)
+            row = ActionRow.objects.select_related("decided_by", "run").get(id=action.id)
             refusal = self._refusal(run, row, preconditions)
             if refusal is None and not lifecycle.begin_execution(row.id, row.digest):
                 row.refresh_from_db()
                 refusal = NotReleased(row.status, row.note or "it is no longer approved")
             if refusal is None:
-                record(row, "action.executing", digest=row.digest)
+                record(row, "action.executing")
         if refusal is not None:
             raise refusal
-        return replace(action, status=ActionStatus.EXECUTING, fresh=True)
+        # The row that was checked, not what was read of it before: nothing else may reach the tool.
+        return replace(to_engine(row), status=ActionStatus.EXECUTING, fresh=True)
 
     def ask_whether_it_happened(self, action: Action) -> None:
         with transaction.atomic():
@@ -111,7 +115,7 @@ class DbVerdicts:
             )
             row = ActionRow.objects.get(id=action.id)
             if lifecycle.lose_execution(row.id, batch):
-                record(row, "action.unknown")
+                record(row, "action.unknown", batch=str(batch.id), batch_digest=batch_digest(batch))
         live.ring_inbox(self.run.team_id)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
@@ -120,8 +124,9 @@ class DbVerdicts:
         """What must still hold just before the effect (invariants 1 and 3). A failed check retires the row."""
         if run.status != RunStatus.RUNNING or run.lease_owner != self.lease.owner or run.wish == "cancel":
             return NotReleased(row.status, "the run was cancelled")
+        intact = is_intact(row)
         checks = (
-            (digest_of(row) == row.digest, ActionStatus.REVOKED, "the action differs from what was approved"),
+            (digest_of(row) == row.digest, ActionStatus.REVOKED, CHANGED),
             (
                 row.expires_at is None or row.expires_at > timezone.now(),
                 ActionStatus.EXPIRED,
@@ -134,11 +139,12 @@ class DbVerdicts:
                 ActionStatus.STALE,
                 _what_changed(row, preconditions),
             ),
+            (intact, ActionStatus.REVOKED, CHANGED),
         )
         for holds, status, reason in checks:
             if not holds:
                 if lifecycle.retire(row.id, status, reason):
-                    record(row, f"action.{status}", reason=reason)
+                    record(row, f"action.{status}", reason=reason, tampered=not intact)
                 return NotReleased(status, reason)
         return None
 
@@ -216,17 +222,6 @@ def digest_of(row: ActionRow) -> str:
         args=row.args,
         run=str(row.run_id),
         policy_version=row.policy_version,
-    )
-
-
-def record(row: ActionRow, kind: str, actor: Any = "agentsite", **payload: Any) -> None:
-    receipts.append(
-        row.run.team_id,
-        kind,
-        actor=actor,
-        subject_type="action",
-        subject_id=row.id,
-        payload={"run": str(row.run_id), "tool": row.tool, **payload},
     )
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.test import override_settings
 
 from accounts.access import Access, access_for_user
 from accounts.models import Membership, Team, User
-from runs import commands, lifecycle, tasks
+from runs import audit, commands, lifecycle, tasks
 from runs.agents import save_agent, save_server
 from runs.engine.types import ActionStatus, Mode
 from runs.first_run import shop_tools
@@ -105,7 +106,9 @@ def decide_all(run: Run, by: User, verdict: ActionStatus = ActionStatus.APPROVED
     batch = open_batch(run)
     for action in Action.objects.filter(batch=batch, status=ActionStatus.PENDING):
         released = [str(by.id)] if verdict is ActionStatus.APPROVED else []
-        assert lifecycle.decide(action.id, action.digest, verdict, by=by, note=note, released_by=released)
+        with transaction.atomic():
+            assert lifecycle.decide(action.id, action.digest, verdict, by=by, note=note, released_by=released)
+            audit.record(action, f"action.{verdict}", by)
     assert lifecycle.close_batch(batch.id)
     assert lifecycle.wake(run.id)
 

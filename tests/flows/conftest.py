@@ -10,7 +10,7 @@ from django.db import connection
 
 from accounts.access import Access, access_for_user
 from accounts.models import Membership, User
-from approvals import inbox
+from approvals import evidence, inbox
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
 from runs.engine.types import ActionStatus
@@ -135,9 +135,11 @@ def told(body: JsonObject) -> str:
     return "\n".join(str(block.get("text") or block.get("content")) for block in blocks)
 
 
-def assert_sound(run: Run) -> None:
-    """What holds of every run: steps without gaps, totals that are their sums, one result for each tool call."""
+def assert_sound(run: Run, *, tampered: bool = False) -> None:
+    """What holds of every run: steps without gaps, totals that are their sums, one result for each tool call, rows that
+    are what their receipts say. `tampered`: the test itself changed rows, which has to be found."""
     run.refresh_from_db()
+    assert bool(evidence.verify(run.team)) is tampered
     steps = list(run.steps.order_by("seq"))
     assert [step.seq for step in steps] == list(range(1, run.last_seq + 1))
     for name in ("input_tokens", "output_tokens", "cache_read_tokens"):

@@ -28,7 +28,7 @@ def run(crew: Access, shop: LocalShop, model: Model) -> Run:
     return advance(launch(crew))
 
 
-def not_done(run: Run, shop: LocalShop, model: Model, status: str, words: str) -> Action:
+def not_done(run: Run, shop: LocalShop, model: Model, status: str, words: str, *, tampered: bool = False) -> Action:
     run = advance(run)
     action = Action.objects.filter(run=run).latest("created_at")
     assert (run.status, action.status) == ("completed", status)
@@ -39,7 +39,7 @@ def not_done(run: Run, shop: LocalShop, model: Model, status: str, words: str) -
     assert words in str(line)
     assert run.steps.get(key__startswith="effect:").status == "denied"
     assert receipts.verify(run.team) == []
-    assert_sound(run)
+    assert_sound(run, tampered=tampered)
     return action
 
 
@@ -80,13 +80,13 @@ def test_an_action_that_was_changed_in_the_database(
 ) -> None:
     assert applied(decide(crew, run))
     Action.objects.filter(run=run).update(**change)
-    not_done(run, shop, model, "revoked", "differs from what was approved")
+    not_done(run, shop, model, "revoked", "differs from what was approved", tampered=True)
 
 
 def test_an_approval_whose_time_is_over(crew: Access, run: Run, shop: LocalShop, model: Model) -> None:
     assert applied(decide(crew, run))
     Action.objects.filter(run=run).update(expires_at=timezone.now() - dt.timedelta(seconds=1))
-    not_done(run, shop, model, "expired", "its time ran out before it ran")
+    not_done(run, shop, model, "expired", "its time ran out before it ran", tampered=True)
 
 
 def test_a_question_that_nobody_answered(
@@ -167,7 +167,7 @@ def test_the_same_name_twice_in_the_row_is_one_person(crew: Access, two: Run, sh
     decide(crew, two)
     assert applied(decide(marco, two))
     Action.objects.filter(run=two).update(released_by=[str(crew.user.id)] * 2)
-    not_done(two, shop, model, "revoked", "may no longer approve")
+    not_done(two, shop, model, "revoked", "may no longer approve", tampered=True)
 
 
 def test_a_rejection_by_the_second_ends_it(crew: Access, two: Run, shop: LocalShop, model: Model) -> None:

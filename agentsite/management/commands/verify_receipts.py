@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Team
-from accounts.receipts import Problem, verify
+from accounts.receipts import Problem
+from approvals.evidence import verify
 
 
 class Command(BaseCommand):
     help = (
-        "Checks the hash chain of the receipts of every team. Exit code 1 when a receipt was changed, removed or moved."
+        "Checks the hash chain of the receipts of every team, and every action, batch and decision against them. "
+        "Exit code 1 when anything was changed, removed or moved."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,0 +1,139 @@
+"""What the receipts say of decisions, and whether rows still are what their receipts say."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from accounts import receipts
+from accounts.models import Receipt, Team
+from accounts.receipts import Problem
+from approvals.models import Decision
+from runs import audit
+from runs.models import Action, Batch
+
+DECISION = (
+    "action_id",
+    "actor_id",
+    "verdict",
+    "reason",
+    "note",
+    "shown_digest",
+    "shown_version",
+    "channel",
+    "at",
+)
+PRUNED = "run.pruned"
+"""A receipt of this kind about a run says that its rows were taken away on purpose."""
+AT_ONCE = 1000
+
+
+def record_decision(decision: Decision, superseded_by: uuid.UUID | None = None) -> Receipt:
+    """Of a decision that was just made, after the action it is about was changed by it."""
+    action = decision.action
+    return audit.record(
+        action,
+        f"decision.{decision.verdict}",
+        decision.actor,
+        batch=str(action.batch_id),
+        shown_digest=decision.shown_digest,
+        shown_version=decision.shown_version,
+        channel=decision.channel,
+        reason=decision.reason,
+        note=decision.note,
+        superseded_by=str(superseded_by) if superseded_by else None,
+        decision=str(decision.id),
+        decision_digest=decision_digest(decision),
+    )
+
+
+def decision_digest(decision: Decision) -> str:
+    return audit.digest_of_columns(decision, DECISION)
+
+
+def verify(team: Team) -> list[Problem]:
+    """What is wrong with the team's chain, and with every action, batch and decision that its receipts are about."""
+    with receipts.snapshot(team.id) as now:
+        problems = receipts.problems_of_chain(now)
+        said = _Said()
+        for receipt in Receipt.objects.filter(team=team).order_by("seq").iterator(chunk_size=AT_ONCE):
+            problems += said.read(receipt)
+        problems += _actions(team, said)
+        problems += _decisions(team, said)
+        problems += _batches(team, said)
+    return sorted(problems, key=lambda problem: problem.seq)
+
+
+@dataclass(slots=True)
+class _Proof:
+    """The last word of the chain on one row."""
+
+    seq: int
+    run: str
+    digests: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Said:
+    """What the receipts say of rows, by the row's id."""
+
+    actions: dict[str, _Proof] = field(default_factory=dict)
+    decisions: dict[str, _Proof] = field(default_factory=dict)
+    batches: dict[str, _Proof] = field(default_factory=dict)
+    pruned: set[str] = field(default_factory=set)
+
+    def read(self, receipt: Receipt) -> Iterator[Problem]:
+        payload: dict[str, Any] = receipt.payload if isinstance(receipt.payload, dict) else {}
+        if receipt.kind == PRUNED:
+            self.pruned.add(receipt.subject_id)
+        if receipt.subject_type != "action" or "facts" not in payload:
+            return
+        run = str(payload.get("run"))
+        before = self.actions.get(receipt.subject_id)
+        if payload.get("tampered") or (before and before.digests[0] != payload["facts"]):
+            detail = f"action {receipt.subject_id} had been changed in the database before “{receipt.kind}”"
+            yield Problem(receipt.seq, "changed", detail)
+        self.actions[receipt.subject_id] = _Proof(receipt.seq, run, (str(payload["facts"]), str(payload.get("state"))))
+        if decision := payload.get("decision"):
+            self.decisions[str(decision)] = _Proof(receipt.seq, run, (str(payload.get("decision_digest")),))
+        if shown := payload.get("batch_digest"):
+            self.batches[str(payload.get("batch"))] = _Proof(receipt.seq, run, (str(shown),))
+
+    def missing(self, proofs: dict[str, _Proof], noun: str) -> Iterator[Problem]:
+        """Of what is left once every row that exists was taken out."""
+        for row_id, proof in proofs.items():
+            if proof.run not in self.pruned:
+                yield Problem(proof.seq, "missing", f"{noun} {row_id} is not in the database any more")
+
+
+def _actions(team: Team, said: _Said) -> Iterator[Problem]:
+    left = dict(said.actions)
+    for row in Action.objects.filter(run__team=team).iterator(chunk_size=AT_ONCE):
+        now = (audit.facts_digest(row), audit.state_digest(row))
+        yield from _held_against(left.pop(str(row.id), None), now, f"action {row.id}")
+    yield from said.missing(left, "action")
+
+
+def _decisions(team: Team, said: _Said) -> Iterator[Problem]:
+    left = dict(said.decisions)
+    for row in Decision.objects.filter(action__run__team=team).iterator(chunk_size=AT_ONCE):
+        yield from _held_against(left.pop(str(row.id), None), (decision_digest(row),), f"decision {row.id}")
+    yield from said.missing(left, "decision")
+
+
+def _batches(team: Team, said: _Said) -> Iterator[Problem]:
+    left = dict(said.batches)
+    for row in Batch.objects.filter(run__team=team).iterator(chunk_size=AT_ONCE):
+        proof = left.pop(str(row.id), None)
+        if proof is not None:  # one without actions asks for nothing
+            yield from _held_against(proof, (audit.batch_digest(row),), f"batch {row.id}")
+    yield from said.missing(left, "batch")
+
+
+def _held_against(proof: _Proof | None, now: tuple[str, ...], what: str) -> Iterator[Problem]:
+    if proof is None:
+        yield Problem(0, "unrecorded", f"{what} is in the database, and no receipt says how it came there")
+    elif proof.digests != now:
+        yield Problem(proof.seq, "changed", f"{what} is not what its latest receipt says")

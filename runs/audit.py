@@ -1,0 +1,120 @@
+"""Receipts of actions. Each carries digests of the row as it stood after the event: the chain proves the rows too.
+
+`facts` is what never changes after the proposal; `state` is what became of it. Both are computed from a fresh read, so
+what is hashed is what the database holds. Whoever changes an action calls `record` in the same transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from accounts import receipts
+from accounts.models import Receipt, User
+from runs.models import Action, Batch
+
+FACTS = (
+    "run_id",
+    "intent",
+    "tool_call_id",
+    "position",
+    "tool",
+    "tool_version",
+    "args",
+    "digest",
+    "title",
+    "reasoning",
+    "confidence",
+    "risk",
+    "irreversible",
+    "idempotent",
+    "policy_version",
+    "route_reason",
+    "needed",
+    "held",
+    "plan_summary",
+    "preview",
+    "preconditions",
+    "supersedes_id",
+    "created_at",
+)
+STATE = (
+    "kind",
+    "batch_id",
+    "status",
+    "version",
+    "note",
+    "decided_by_id",
+    "released_by",
+    "result",
+    "expires_at",
+    "decided_at",
+    "executed_at",
+)
+BATCH = ("run_id", "key", "number", "intents", "title", "why", "created_at")
+"""What people are shown of a batch. Its version, status and deadline may move."""
+
+
+def record(
+    row: Action, kind: str, actor: User | str = "agentsite", *, tampered: bool = False, **payload: Any
+) -> Receipt:
+    """One receipt for one event of one action. In the transaction of the event, after its last change of the row.
+
+    `tampered`: the event met a row that was not what its latest receipt said.
+    """
+    if tampered:
+        payload["tampered"] = True
+    fresh = Action.objects.select_related("run").get(id=row.id)
+    return receipts.append(
+        fresh.run.team_id,
+        kind,
+        actor=actor,
+        subject_type="action",
+        subject_id=fresh.id,
+        payload={
+            "run": str(fresh.run_id),
+            "tool": fresh.tool,
+            "digest": fresh.digest,
+            **payload,
+            "facts": facts_digest(fresh),
+            "state": state_digest(fresh),
+        },
+    )
+
+
+def is_intact(row: Action) -> bool:
+    """Whether the row is what its latest receipt says: the last look before an effect. Reads one receipt."""
+    team_id = row.run.team_id
+    of_row = Receipt.objects.filter(team_id=team_id, subject_type="action", subject_id=str(row.id))
+    last = of_row.order_by("-seq").values_list("payload", flat=True).first()
+    return last is not None and (last.get("facts"), last.get("state")) == (facts_digest(row), state_digest(row))
+
+
+def facts_digest(row: Action) -> str:
+    return digest_of_columns(row, FACTS)
+
+
+def state_digest(row: Action) -> str:
+    return digest_of_columns(row, STATE)
+
+
+def batch_digest(batch: Batch) -> str:
+    return digest_of_columns(batch, BATCH)
+
+
+def digest_of_columns(row: Any, columns: Iterable[str]) -> str:
+    """SHA-256 in hex over canonical JSON (RFC 8785) of the columns by name; empty when a value can't be hashed."""
+    try:
+        return receipts.digest_of({column: _plain(getattr(row, column)) for column in columns})
+    except ValueError:
+        return ""  # nothing that can't be hashed was ever written
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).isoformat(timespec="microseconds")
+    return value
