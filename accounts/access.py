@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
@@ -80,6 +81,13 @@ class Access:
 
     def may(self, right: Right) -> bool:
         return right in self.rights
+
+    @cached_property
+    def others_decide(self) -> bool:
+        """Whether somebody else of the team may decide on actions too. Asked once for each request."""
+        roles = [role for role in LADDER if Right.DECIDE in rights_of(role)]
+        others = Membership.objects.filter(team=self.team, role__in=roles, user__is_active=True)
+        return others.exclude(user=self.user).exists()
 
     def require(self, right: Right) -> None:
         if not self.may(right):

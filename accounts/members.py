@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from accounts import receipts, tokens
 from accounts.models import ApiToken, Membership, Team, User
-from accounts.schemas import Role
+from accounts.schemas import Role, Separation
 
 
 class MemberRefused(ValueError):
@@ -54,6 +54,23 @@ def remove_member(membership: Membership, by: User) -> None:
             tokens.revoke_token(token, by)
         _receipt(membership, "member.removed", by, {"role": membership.role})
         membership.delete()
+
+
+def set_separation(team: Team, mode: Separation, by: User) -> None:
+    """Whether who launched a run may approve its risky actions: a change of it is in the audit log."""
+    with transaction.atomic():
+        before = receipts.lock_team(team.id).separation
+        if before == mode:
+            return
+        Team.objects.filter(id=team.id).update(separation=mode)
+        receipts.append(
+            team.id,
+            "team.separation_changed",
+            actor=by,
+            subject_type="team",
+            subject_id=team.id,
+            payload={"before": before, "separation": str(mode)},
+        )
 
 
 def _known(name: str, email: str) -> tuple[User, bool] | None:

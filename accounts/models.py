@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.ids import new_id
-from accounts.schemas import Role
+from accounts.schemas import Role, Separation
 
 
 class User(AbstractUser):
@@ -39,6 +39,9 @@ class Team(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
+    separation = models.CharField(
+        max_length=4, default=Separation.AUTO, choices=[(each.value, each.value) for each in Separation]
+    )
     month_budget_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     receipts_seq = models.PositiveBigIntegerField(default=0)
     receipts_hash = models.CharField(max_length=64, blank=True)

@@ -16,6 +16,14 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Separation(StrEnum):
+    """Whether who launched a run may approve its risky actions. `auto`: only where nobody else could."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Scope(StrEnum):
     """What a token may do at most. The rights of its user's role limit it further."""
 

@@ -13,6 +13,7 @@ urlpatterns = [
     path("members/", views.add_member, name="members"),
     path("members/<uuid:membership_id>/role/", views.change_role, name="change_role"),
     path("members/<uuid:membership_id>/remove/", views.remove_member, name="remove_member"),
+    path("separation/", views.set_separation, name="separation"),
     path("team/", views.switch_team, name="switch_team"),
     path("theme/", views.switch_theme, name="theme"),
     path("link/<str:token>/", views.sign_in_link, name="sign_in_link"),

@@ -22,10 +22,15 @@ from accounts.access import LADDER, SESSION_TEAM, Access, Right
 from accounts.forms import MemberForm, ProfileForm, RoleForm, TokenForm
 from accounts.http import HttpRequest
 from accounts.models import ApiToken, Membership
-from accounts.schemas import Role
+from accounts.schemas import Role, Separation
 
 THEMES = {"light", "dark"}
 A_YEAR = 365 * 24 * 3600
+SEPARATIONS = (
+    (Separation.AUTO, "Somebody else, as soon as another person of this team may approve"),
+    (Separation.ON, "Always somebody else"),
+    (Separation.OFF, "Also who launched the run"),
+)
 INVITATION = dt.timedelta(hours=24)
 
 
@@ -130,6 +135,19 @@ def remove_member(request: HttpRequest, membership_id: uuid.UUID) -> HttpRespons
 
 
 @require_POST
+def set_separation(request: HttpRequest) -> HttpResponse:
+    access = request.access
+    access.require(Right.MANAGE)
+    wanted = request.POST.get("separation", "")
+    if wanted not in list(Separation):
+        messages.error(request, "No such choice. Nothing was changed.")
+        return redirect("accounts:settings")
+    members.set_separation(access.team, Separation(wanted), access.user)
+    messages.success(request, "Saved. It holds for every decision from now on.")
+    return redirect("accounts:settings")
+
+
+@require_POST
 def switch_team(request: HttpRequest) -> HttpResponse:
     access = rights.access_for_user(request.user, request.POST.get("team", ""))
     request.session[SESSION_TEAM] = access.team.slug
@@ -176,6 +194,7 @@ def _settings(request: HttpRequest, status: int = 200, **shown: object) -> HttpR
         "members": _members(access),
         "memberships": rights.memberships_of(access.user),
         "roles": LADDER,
+        "separations": SEPARATIONS,
         "theme": request.COOKIES.get("theme", ""),
         **shown,
     }

@@ -95,6 +95,7 @@ ROOT_URLCONF = "agentsite.urls"
 ASGI_APPLICATION = "agentsite.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
+HUMAN_SIDE = "approvals.worker_side.WorkerSide"  # what workers ask of the inbox, which is a room above theirs
 
 INSTALLED_APPS = [
     "django.contrib.auth",

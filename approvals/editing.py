@@ -61,6 +61,10 @@ def supersede(action: Action, edit: Edit, editor: User) -> Action | None:
     new = new_action(action.run, edit.call, edit.spec, plan, edit.route, position=action.position, status=pending)
     new.preview = plan.preview or None
     new.needed = max(edit.route.needed, 1)
+    if action.needed > new.needed:
+        # The editor alone can't complete what two people had to decide, by making it small enough for one.
+        new.needed = action.needed
+        new.route_reason = f"what it replaces needed {action.needed} people, and so does the change of it"
     new.supersedes, new.batch_id, new.expires_at = action, action.batch_id, action.expires_at
     new.save(force_insert=True)
     audit.record(
@@ -86,8 +90,7 @@ def tool_spec(team: Team, name: str) -> ToolSpec | None:
 def grant_of(run: Run, tool: str) -> ToolGrant | None:
     """The line of the run's agent version for this tool."""
     agent = AgentIn.model_validate(run.agent_version.definition)
-    grants = agent.to_engine(slug=run.agent.slug, version=run.agent_version.number, default_model="").tools
-    return next((grant for grant in grants if grant.name == tool), None)
+    return next((grant.to_engine() for grant in agent.tools if grant.name == tool), None)
 
 
 def _route(run: Run, call: Call, spec: ToolSpec) -> Route:

@@ -18,8 +18,8 @@ from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet
 from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows, still_may
-from accounts.models import User
-from approvals import editing, evidence
+from accounts.models import Team, User
+from approvals import duties, editing, evidence
 from approvals.models import REASON_WORDS, Decision, Reason, Verdict
 from runs import audit, doorbell, lifecycle, live
 from runs.engine.ports import InvalidArguments
@@ -190,6 +190,7 @@ class _Deciding:
         found = Action.objects.filter(batch=batch).select_related("decided_by", "superseded_by")
         self.actions = {action.id: action for action in found.prefetch_related("decisions__actor")}
         self.changed = False
+        self.team = Team.objects.get(id=access.team.id)
 
     def all(self, lines: Sequence[Line]) -> list[Outcome]:
         times = Counter(line.action for line in lines)
@@ -269,6 +270,8 @@ class _Deciding:
         return self._applied(line, action, PAST[line.verdict]) if moved else self._overtaken(action)
 
     def _approve(self, line: Line, action: Action) -> Outcome:
+        if barred := duties.bar(self.access, self.run, action, self.team):
+            return _outcome(action, Result.FORBIDDEN, barred)
         if line.args is not None and line.args != action.args:
             return self._approve_edited(line, action)
         if digest_of(action) != action.digest:

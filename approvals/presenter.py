@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from accounts.access import Access, Right
 from accounts.models import User
+from approvals import duties
 from approvals.inbox import PAST, Outcome, Result
 from approvals.models import REASON_WORDS, Decision, Reason, Verdict
 from runs import previews
@@ -74,6 +75,7 @@ class ActionView:
     must_see: bool
     waits: bool
     can_decide: bool
+    barred: str
     arguments: tuple[tuple[str, str], ...]
     slots: tuple[Slot, ...]
     said: tuple[Decision, ...]
@@ -142,7 +144,7 @@ class BatchView:
 
     @property
     def selectable(self) -> tuple[ActionView, ...]:
-        return tuple(action for action in self.open_actions if action.kind == "action")
+        return tuple(action for action in self.open_actions if action.kind == "action" and not action.barred)
 
     @property
     def selected(self) -> tuple[ActionView, ...]:
@@ -155,6 +157,8 @@ class BatchView:
     @property
     def primary_label(self) -> str:
         """The one primary button when the page is first shown; the script keeps it right afterwards."""
+        if not self.selectable and any(action.barred for action in self.open_actions):
+            return "Send the rejections"
         if not self.selectable:
             return (
                 "Send the answer"
@@ -214,6 +218,9 @@ def view_action(
     said = tuple(action.decisions.all())
     mine = any(each.verdict == Verdict.APPROVE and each.actor_id == access.user.id for each in said)
     waits = action.status in WAITING_ACTIONS
+    may_decide = access.may(Right.DECIDE)
+    pending = action.status == ActionStatus.PENDING and action.kind == "action"
+    barred = duties.bar(access, run, action) if pending and may_decide else ""
     earlier = list(action.supersedes.decisions.all()) if action.supersedes else []
     return ActionView(
         id=action.id,
@@ -233,9 +240,10 @@ def view_action(
         held=action.held and action.status == ActionStatus.APPROVED,
         must_see=Risk(action.risk) in MUST_SEE or preview.is_long,
         waits=waits,
-        can_decide=waits and access.may(Right.DECIDE) and not (mine and action.status == ActionStatus.PENDING),
+        can_decide=waits and may_decide and not (mine and action.status == ActionStatus.PENDING),
+        barred=barred,
         arguments=previews.arguments_of(action.args),
-        slots=_slots(action, said, mine, access),
+        slots=_slots(action, said, may_decide and not mine and not barred),
         said=tuple(each for each in said if each.verdict != Verdict.EDIT),
         edited=next((each for each in earlier if each.verdict == Verdict.EDIT), None),
         changes=_changes(action),
@@ -318,7 +326,7 @@ def _votes(actions: Sequence[ActionView]) -> str:
     return "{} of {}".format(*max(begun)) if begun else ""
 
 
-def _slots(action: Action, said: Sequence[Decision], mine: bool, access: Access) -> tuple[Slot, ...]:
+def _slots(action: Action, said: Sequence[Decision], mine_next: bool) -> tuple[Slot, ...]:
     if action.needed < 2:
         return ()
     approvals = [each for each in said if each.verdict == Verdict.APPROVE]
@@ -326,7 +334,6 @@ def _slots(action: Action, said: Sequence[Decision], mine: bool, access: Access)
     if action.status != ActionStatus.PENDING:
         return taken
     ordinals = ("the first", "the second", "the third")
-    mine_next = access.may(Right.DECIDE) and not mine
     open_places = tuple(
         Slot(
             words=f"You can be {ordinals[min(place, 2)]}"

@@ -43,7 +43,7 @@ def save_agent(team: Team, slug: str, wanted: AgentIn, *, by: User | None, sampl
         agent, created = Agent.objects.select_related("current").get_or_create(team=team, slug=slug)
         if sample_task is not None and sample_task != agent.sample_task:
             Agent.objects.filter(id=agent.id).update(sample_task=sample_task)
-        if agent.current and agent.current.definition == definition:
+        if agent.current and _as_read(agent.current.definition) == definition:
             return Saved(agent=agent, version=agent.current, created=False)
         number = agent.current.number + 1 if agent.current else 1
         version = AgentVersion.objects.create(agent=agent, number=number, definition=definition, created_by=by)
@@ -103,6 +103,11 @@ def config_of(server: ToolServer) -> ServerConfig:
     return ServerConfig.model_validate(json.loads(decrypt(bytes(server.config))))
 
 
+def _as_read(stored: dict[str, Any]) -> dict[str, Any]:
+    """A field that is newer than the stored version has its default there, and is no change."""
+    return AgentIn.model_validate(stored).model_dump(mode="json")
+
+
 def _check_slug(slug: str) -> None:
     if not SLUG.match(slug) or len(slug) > 40:
         raise Invalid({"slug": "Small letters, digits and single hyphens, at most 40 characters."})
@@ -114,6 +119,13 @@ def _check_references(access: Access, slug: str, wanted: AgentIn) -> None:
     for index, tool in enumerate(wanted.tools):
         if tool.name not in known:
             errors[f"tools.{index}.name"] = f"There is no tool “{tool.name}”.{_did_you_mean(tool.name, known)}"
+            continue
+        names = known[tool.name].spec.input_schema.get("properties") or {}
+        for place, rule in enumerate(tool.rules):
+            if names and rule.argument not in names and rule.argument.split(".")[0] not in names:
+                errors[f"tools.{index}.rules.{place}.argument"] = (
+                    f"{tool.name} has no argument “{rule.argument}”. It has: {', '.join(names)}."
+                )
     slugs = set(rows(access, Agent).values_list("slug", flat=True))
     for index, name in enumerate(wanted.subagents):
         if name == slug or name not in slugs:

@@ -125,6 +125,7 @@ def agent_json(agent: Agent, version: AgentVersion | None) -> dict[str, Any]:
     definition = AgentIn.model_validate(version.definition).model_dump(mode="json")
     limits = definition["limits"]
     limits["max_cost_usd"] = money(Decimal(limits["max_cost_usd"])) if limits["max_cost_usd"] is not None else None
+    definition["tools"] = [_stated(tool) for tool in definition["tools"]]
     return {
         "slug": agent.slug,
         "version": version.number,
@@ -132,6 +133,12 @@ def agent_json(agent: Agent, version: AgentVersion | None) -> dict[str, Any]:
         "created_at": time(agent.created_at),
         "updated_at": time(version.created_at),
     }
+
+
+def _stated(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool's line; of the optional parts of a policy only those that it has."""
+    always = ("name", "policy", "threshold", "risk", "timeout_s")
+    return {name: value for name, value in tool.items() if name in always or value not in (None, [])}
 
 
 def tool_json(entry: CatalogEntry) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runs.engine.rules import LISTS, NUMBERS, TEXTS, Comparison, Rule, number
 from runs.engine.types import AgentSpec, Limits, Mode, Policy, Risk, ToolGrant
 
 SLUG = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
@@ -32,12 +33,58 @@ class LimitsIn(Strict):
         return Limits(**self.model_dump())
 
 
+class RuleIn(Strict):
+    """When one argument is like this, the call is riskier, or more people decide. Never the other way."""
+
+    argument: Annotated[str, Field(min_length=1, max_length=120)]
+    test: Literal["above", "equals", "one_of", "not_one_of", "prefix", "not_suffix"]
+    value: Any
+    risk: Risk | None = None
+    policy: Literal["review", "two_person", "forbidden"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> RuleIn:
+        if self.risk is None and self.policy is None:
+            raise ValueError("a rule names a risk, a policy, or both")
+        problem = unfit(Comparison(self.test), self.value)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def to_engine(self) -> Rule:
+        return Rule(
+            argument=self.argument,
+            test=Comparison(self.test),
+            value=self.value,
+            risk=self.risk,
+            policy=Policy(self.policy) if self.policy else None,
+        )
+
+
+def unfit(test: Comparison, value: Any) -> str:
+    """Why no argument can be compared with this value; empty when one can."""
+    if test in NUMBERS and number(value) is None:
+        return f"“{test.replace('_', ' ')}” needs a number"
+    if test in TEXTS and not (isinstance(value, str) and value):
+        return f"“{test}” needs a text"
+    if test in LISTS and not (isinstance(value, list) and 0 < len(value) <= 200):
+        return f"“{test.replace('_', ' ')}” needs a list"
+    return ""
+
+
 class ToolGrantIn(Strict):
+    """`evidence` locks auto-approval below that many decisions by people; `sample` is a share looked at later."""
+
     name: Annotated[str, Field(max_length=120)]
     policy: Policy
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     risk: Risk | None = None
     timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    rules: Annotated[list[RuleIn], Field(max_length=20)] = []
+    evidence: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] | None = None
+    own_approval: Literal["allowed", "refused"] | None = None
 
     @field_validator("name")
     @classmethod
@@ -45,6 +92,19 @@ class ToolGrantIn(Strict):
         if not TOOL_NAME.match(value):
             raise ValueError("a tool is named like 'server.tool' or 'tool'")
         return value
+
+    def to_engine(self) -> ToolGrant:
+        return ToolGrant(
+            name=self.name,
+            policy=self.policy,
+            threshold=0.9 if self.threshold is None else self.threshold,
+            risk=self.risk,
+            timeout_s=self.timeout_s,
+            rules=tuple(rule.to_engine() for rule in self.rules),
+            evidence=self.evidence,
+            agreement=0.95 if self.agreement is None else self.agreement,
+            sample=self.sample or 0.0,
+        )
 
 
 class AgentIn(Strict):
@@ -90,16 +150,7 @@ class AgentIn(Strict):
             instructions=self.instructions,
             model=self.model or default_model,
             effort=self.effort,
-            tools=tuple(
-                ToolGrant(
-                    name=tool.name,
-                    policy=tool.policy,
-                    threshold=0.9 if tool.threshold is None else tool.threshold,
-                    risk=tool.risk,
-                    timeout_s=tool.timeout_s,
-                )
-                for tool in self.tools
-            ),
+            tools=tuple(tool.to_engine() for tool in self.tools),
             planning=self.planning,
             evaluation=self.evaluation,
             judge_model=self.judge_model,

@@ -22,12 +22,15 @@ from runs.engine.types import (
     Call,
     DecisionNote,
     Effect,
+    Evidence,
     JsonObject,
     Route,
     RunStatus,
+    ToolGrant,
     ToolPlan,
     ToolSpec,
 )
+from runs.human_side import human_side
 from runs.leases import Lease
 from runs.models import Action as ActionRow
 from runs.models import Batch, Run
@@ -45,6 +48,9 @@ class DbVerdicts:
     def find(self, intent: str) -> Action | None:
         row = self._newest([intent]).get(intent)
         return to_engine(row) if row else None
+
+    def evidence(self, grant: ToolGrant) -> Evidence:
+        return human_side().evidence(self.run.agent_id, grant)
 
     def propose(
         self, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, held: bool

@@ -14,7 +14,7 @@ from runs.engine.calls import Refusal, read_call
 from runs.engine.context import HELD, QUEUED, SIMULATED, as_text
 from runs.engine.deciding import Caller, Park, Stop
 from runs.engine.planning import PlanState
-from runs.engine.policy import route
+from runs.engine.policy import needs_evidence, route
 from runs.engine.ports import (
     Clock,
     Journal,
@@ -81,7 +81,7 @@ class Hands:
             if isinstance(call, Refusal):
                 steps[call.intent] = self._refuse(call)
                 continue
-            chosen = route(call, self.tools[call.tool].spec, self.grants.get(call.tool))
+            chosen = self._route(call)
             if self._is_free(call, chosen):
                 steps[call.intent] = self._read(call)
             else:
@@ -193,6 +193,11 @@ class Hands:
         return self.journal.once(f"waited:{key}", StepKind.APPROVAL, lambda: step)
 
     # --- one call ----------------------------------------------------------------------------------------------------
+
+    def _route(self, call: Call) -> Route:
+        grant = self.grants.get(call.tool)
+        evidence = self.verdicts.evidence(grant) if grant and needs_evidence(grant) else None
+        return route(call, self.tools[call.tool].spec, grant, evidence)
 
     def _is_free(self, call: Call, chosen: Route) -> bool:
         return chosen.outcome == "release" and self.tools[call.tool].spec.effect is Effect.READ

@@ -28,6 +28,7 @@ from runs.engine.types import (
     Call,
     DecisionNote,
     Effect,
+    Evidence,
     JsonObject,
     ModelReply,
     ModelRequest,
@@ -36,6 +37,7 @@ from runs.engine.types import (
     Route,
     Spent,
     Step,
+    ToolGrant,
     ToolPlan,
     ToolResult,
     ToolSpec,
@@ -236,6 +238,10 @@ class FakeVerdicts:
         self.preconditions: dict[str, JsonObject | None] = {}
         self.batches: dict[str, list[str]] = {}
         self.claims: list[str] = []
+        self.known = Evidence()
+
+    def evidence(self, grant: ToolGrant) -> Evidence:
+        return self.known
 
     def find(self, intent: str) -> Action | None:
         action = self.actions.get(intent)

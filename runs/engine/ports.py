@@ -10,6 +10,7 @@ from typing import Protocol
 from runs.engine.types import (
     Action,
     Call,
+    Evidence,
     JsonObject,
     ModelReply,
     ModelRequest,
@@ -17,6 +18,7 @@ from runs.engine.types import (
     Route,
     Spent,
     Step,
+    ToolGrant,
     ToolPlan,
     ToolResult,
     ToolSpec,
@@ -166,6 +168,10 @@ class Verdicts(Protocol):
     """The actions of this run and what people said of them."""
 
     def find(self, intent: str) -> Action | None: ...
+
+    def evidence(self, grant: ToolGrant) -> Evidence:
+        """What people decided on calls of this agent that this grant would have let run alone."""
+        ...
 
     def propose(
         self, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, held: bool

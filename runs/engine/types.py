@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runs.engine.rules import Rule
 
 JsonObject = dict[str, Any]
 
@@ -143,6 +146,18 @@ class ToolGrant:
     threshold: float = 0.9
     risk: Risk | None = None
     timeout_s: float | None = None
+    rules: tuple[Rule, ...] = ()
+    evidence: int | None = None  # decisions by people that must be there before anything of it runs alone
+    agreement: float = 0.95  # the share of them that left the call as it was proposed
+    sample: float = 0.0  # share of what ran alone that a person looks at later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What people decided on calls like this one: how many, and how many of those they left as proposed."""
+
+    decided: int = 0
+    agreed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +295,7 @@ class Route:
     reason: str
     risk: Risk
     needed: int = 0
+    grantable: bool = False  # one person decides by a plain rule, so a standing grant may do so in advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,37 @@
+"""Separation of duties: who launched a run does not approve its risky actions, where the policy says so.
+
+The policy is the tool's own word (`own_approval`), else the risk: high and critical are not one's own to approve.
+A team can switch it off or on; untouched, it holds as soon as somebody else could decide, so a team of one can work.
+"""
+
+from __future__ import annotations
+
+from accounts.access import Access
+from accounts.models import Team
+from accounts.schemas import Separation
+from runs.engine.types import Risk
+from runs.models import Action, Run
+
+RISKY = frozenset({Risk.HIGH, Risk.CRITICAL})
+
+
+def bar(access: Access, run: Run, action: Action, team: Team | None = None) -> str:
+    """Why this person may not approve this action; empty when they may. `team`: as it was just read."""
+    if run.owner_id != access.user.id:
+        return ""
+    stated = _stated(run, action.tool)
+    if not (stated == "refused" if stated else action.risk in RISKY):
+        return ""
+    mode = (team or access.team).separation
+    if mode == Separation.OFF or (mode == Separation.AUTO and not access.others_decide):
+        return ""
+    why = "by the policy of this tool" if stated else f"because its risk is {action.risk}"
+    return f"You launched this run, so somebody else must approve this, {why}."
+
+
+def _stated(run: Run, tool: str) -> str | None:
+    for grant in run.agent_version.definition.get("tools") or ():
+        if grant.get("name") == tool:
+            stated: str | None = grant.get("own_approval")
+            return stated
+    return None
