@@ -1,6 +1,7 @@
 """Separation of duties: who launched a run does not approve its risky actions, where the policy says so.
 
-The policy is the tool's own word (`own_approval`), else the risk: high and critical are not one's own to approve.
+The policy is the tool's own word (`own_approval`), else the risk: high and critical are not one's own to approve alone.
+As one of two people the requester counts, unless the tool's policy says otherwise: the other one is somebody else.
 A team can switch it off or on; untouched, it holds as soon as somebody else could decide, so a team of one can work.
 """
 
@@ -20,7 +21,7 @@ def bar(access: Access, run: Run, action: Action, team: Team | None = None) -> s
     if run.owner_id != access.user.id:
         return ""
     stated = _stated(run, action.tool)
-    if not (stated == "refused" if stated else action.risk in RISKY):
+    if not (stated == "refused" if stated else action.risk in RISKY and action.needed < 2):
         return ""
     mode = (team or access.team).separation
     if mode == Separation.OFF or (mode == Separation.AUTO and not access.others_decide):

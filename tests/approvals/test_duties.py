@@ -58,7 +58,18 @@ def test_the_tools_own_policy_goes_before_the_risk(world: World, stated: str, ri
     assert outcome.result is (Result.FORBIDDEN if barred else Result.APPLIED)
 
 
-def test_a_requester_is_no_half_of_a_two_person_approval(world: World) -> None:
+def test_a_requester_is_one_of_two_but_never_both(world: World) -> None:
+    batch = own_batch(world)
+    refund = make.make_refund(batch, needed=2)
+
+    assert decide(world, "approver", batch, approve(refund))[0].counts_only
+    assert decide(world, "approver", batch, approve(refund))[0].result is Result.ALREADY_DECIDED
+    assert decide(world, "second", batch, approve(refund))[0].result is Result.APPLIED
+
+
+def test_a_requester_is_no_half_where_the_tool_says_so(world: World) -> None:
+    tool = {"name": "shop.issue_refund", "policy": "two_person", "own_approval": "refused"}
+    make.define(world, {"name": "R", "tools": [tool]})
     batch = own_batch(world)
     refund = make.make_refund(batch, needed=2)
 
