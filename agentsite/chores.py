@@ -6,12 +6,13 @@ import threading
 
 from approvals.expire import expire_due
 from runs import documents, tasks, worker
+from traces.rollup import roll_due
 
 WARM_UP_AFTER_S = 2.0
 
 
 def start() -> None:
-    worker.start(chores=[(5, expire_due), (10, documents.Upkeep())])
+    worker.start(chores=[(5, expire_due), (10, documents.Upkeep()), (10, roll_due)])
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)
     warm_up.daemon = True

@@ -196,6 +196,7 @@ class Step(models.Model):
     cache_read_tokens = models.PositiveIntegerField(default=0)
     cache_write_5m_tokens = models.PositiveIntegerField(default=0)
     cache_write_1h_tokens = models.PositiveIntegerField(default=0)
+    cache_expired_tokens = models.PositiveIntegerField(default=0)  # of those written: were there until too late
     cost_usd = UsdField(null=True)
     price_id = models.CharField(max_length=120, blank=True)
     started_at = models.DateTimeField()
@@ -402,3 +403,16 @@ class WorkerHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.worker
+
+
+class StaleHour(models.Model):
+    """An hour of a team whose cost summary a later write has changed. One row each time: writers never wait for one."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    hour = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "hour"], name="stale_hour_of_team")]
+
+    def __str__(self) -> str:
+        return f"{self.team_id} {self.hour:%Y-%m-%dT%H}"

@@ -15,7 +15,8 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
-from runs import audit, documents, lifecycle, live, pricing
+from runs import audit, documents, lifecycle, live, pricing, stale
+from runs.caches import expired_tokens
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
     WORK_KINDS,
@@ -112,7 +113,8 @@ class DbJournal:
             changes = {**totals, **({"plan": step.plan} if step.plan is not None else {})}
             if held.update(**changes, **_NOTHING_RESERVED) != 1:
                 raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
-            row = _insert(self.run, step)
+            row = _insert(self.run, step, expired_tokens(step, self._last_call(step)))
+            stale.mark(self.run.team_id, row.started_at, self.run.created_at)
             self._settle_month(step)
             if step.outcome is not None:
                 self._end_execution(step.outcome, row)
@@ -124,6 +126,13 @@ class DbJournal:
         self._begun = None
         live.landed(self.run.id, step.seq)
         return step
+
+    def _last_call(self, step: Step) -> Step | None:
+        """The call whose prompt this one continues: what an evaluator or a planner is sent is another text."""
+        if not step.model:
+            return None
+        calls = (one for one in reversed(self._steps.values()) if one.kind is step.kind and one.model == step.model)
+        return next(calls, None)
 
     def _end_execution(self, outcome: ActionOutcome, row: StepRow) -> None:
         action = Action.objects.select_related("run").get(id=outcome.action_id)
@@ -272,7 +281,7 @@ def _totals_after(run: Run, step: Step) -> dict[str, Any]:
     }
 
 
-def _insert(run: Run, step: Step) -> StepRow:
+def _insert(run: Run, step: Step, expired: int) -> StepRow:
     usage = step.usage
     row = StepRow.objects.create(
         run_id=run.id,
@@ -292,6 +301,7 @@ def _insert(run: Run, step: Step) -> StepRow:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_5m_tokens=usage.cache_write_5m_tokens,
         cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        cache_expired_tokens=expired,
         cost_usd=step.price.usd,
         price_id=step.price.price_id,
         started_at=step.started_at or timezone.now(),

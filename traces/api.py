@@ -39,13 +39,14 @@ class TraceAggregate(BaseModel):
 
 
 class CostQuery(BaseModel):
-    """`from` and `to` are days, both included, or moments; the last 30 days unless told."""
+    """`from` and `to` are days, both included, or moments; the last 30 days unless told. `by` is task_type, agent,
+    model, user, tool, day or week; or one of the first five with day or week behind a comma."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     start: str = Field("", alias="from")
     end: str = Field("", alias="to")
-    by: Literal["task_type", "agent", "model", "user", "tool", "day", "week"] = "task_type"
+    by: str = "task_type"
     format: Literal["json", "csv"] = "json"
 
 
@@ -113,7 +114,7 @@ def cost_report(access: Access, asked: CostQuery) -> costs.Report:
     except BadPeriod as error:
         raise Invalid({error.field: str(error)}) from error
     with _refusals():
-        return costs.report(rows(access, Step), by=asked.by, start=period.start, end=period.end)
+        return costs.report(access, by=asked.by, start=period.start, end=period.end)
 
 
 def costs_json(report: costs.Report) -> dict[str, Any]:
@@ -123,6 +124,12 @@ def costs_json(report: costs.Report) -> dict[str, Any]:
         "to": _utc(report.end),
         "rows": [export.row_json(row) for row in report.rows],
         "total": export.row_json(report.total),
+        "completeness": {
+            "model_calls": report.total.calls,
+            "unpriced_steps": report.total.unpriced_steps,
+            "summed_up_to": report.source.rolled_to and _utc(report.source.rolled_to),
+            "hours_read_from_steps": report.source.stale_hours,
+        },
     }
 
 

@@ -35,18 +35,22 @@ def band_of(prompt_tokens: int) -> int:
     return max(index for index, start in enumerate(BAND_STARTS) if prompt_tokens >= start)
 
 
-def saved(model: str, price_id: str, counts: Mapping[str, int], band: int, day: dt.date) -> Decimal | None:
-    """What these tokens would have cost as plain input, less what they cost as cache reads and writes. Negative when
-    the writes cost more than the reads saved; None for an unknown model; nothing where nothing was paid."""
+def ledger(
+    model: str, price_id: str, counts: Mapping[str, int], expired: int, band: int, day: dt.date
+) -> tuple[Decimal, Decimal, Decimal] | None:
+    """(saved by reads, paid for writes, lost to expiry) against the same tokens as plain input. What was written again
+    because its time ran out is in the second too; the third says how much less it would have been as reads. None for
+    an unknown model; nothing where nothing was paid."""
     if price_id == SIMULATED:
-        return Decimal(0)
+        return Decimal(0), Decimal(0), Decimal(0)
     plain = rate(model, "input_tokens", band, day)
     if plain is None:
         return None
-    total = Decimal(0)
-    for kind in CACHE_KINDS:
-        total += counts.get(kind, 0) * (plain - (rate(model, kind, band, day) or Decimal(0)))
-    return total
+    read, short, long = (rate(model, kind, band, day) or Decimal(0) for kind in CACHE_KINDS)
+    written_short, written_long = counts["cache_write_5m_tokens"], counts["cache_write_1h_tokens"]
+    paid = written_short * (short - plain) + written_long * (long - plain)
+    dearest = long if written_long and not written_short else short
+    return counts["cache_read_tokens"] * (plain - read), paid, expired * (dearest - read)
 
 
 def split(model: str, price_id: str, counts: Mapping[str, int], day: dt.date) -> dict[str, Decimal] | None:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
-
 from accounts.access import Access, rows
 from runs.engine.types import ENDED
-from runs.models import Agent, Run, Step
+from runs.models import Agent, Run
 from traces import charts, costs
-from traces.costs import Report, Row
+from traces.costs import Report, Row, Sums
 from traces.period import Period
 from traces.query import quoted
 
@@ -66,15 +64,14 @@ class Month:
 
 def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[str, Any]:
     """The template's context. Raises UnknownBy."""
-    steps = rows(access, Step)
-    report = costs.report(
-        steps, by=by, start=period.start, end=period.end, children="task_type" if by == "agent" else None
-    )
-    before, _ = costs.total(steps, period.before.start, period.before.end)
+    sums = Sums(access, period.start, period.end)
+    report = sums.report(by, children=by == "agent")
+    past = Sums(access, period.before.start, period.before.end).report(by)
+    before = past.total.cost or Decimal(0)
     names = agent_names(access)
-    per_day = costs.daily(steps, "task_type", period.start, period.end)
+    per_day = sums.daily("task_type")
     order = _series(per_day)
-    lines = _lines(steps, report, period, names, order)
+    lines = _lines(sums, report, past, period, names, order)
     return {
         "period": period,
         "report": report,
@@ -82,20 +79,27 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
         "change": _change(report.total.cost or Decimal(0), before),
         "before": before,
         "chart": _per_day(per_day, order, period),
-        "month": month(steps, access.team.month_budget_usd, now),
+        "month": month(access, now),
         "savings": _savings(report, lines),
-        "completeness": _completeness(access, steps, period),
-        "simulated_runs": costs.simulated_runs(steps, period.start, period.end),
+        "completeness": _completeness(access, report, now),
+        "simulated_runs": report.total.simulated_runs,
         "percentiles_from": costs.PERCENTILES_FROM,
         "query_all": _span(period),
     }
 
 
-def _completeness(access: Access, steps: QuerySet[Step], period: Period) -> dict[str, Any]:
-    """How much of the truth the report holds: priced calls, and runs whose sums still grow."""
-    priced, calls = costs.priced_steps(steps, period.start, period.end)
+def _completeness(access: Access, report: Report, now: dt.datetime) -> dict[str, Any]:
+    """How much of the truth the report holds: priced calls, runs whose sums still grow, how far it is summed up."""
+    total, source = report.total, report.source
     live = rows(access, Run).exclude(status__in=list(ENDED)).count()
-    return {"priced": priced, "calls": calls, "share": priced / calls if calls else None, "live": live}
+    return {
+        "priced": total.calls - total.unpriced_steps,
+        "calls": total.calls,
+        "share": 1 - total.unpriced_steps / total.calls if total.calls else None,
+        "live": live,
+        "rolled_to": source.rolled_to,
+        "stale_hours": source.stale_hours,
+    }
 
 
 def agent_names(access: Access) -> dict[str, str]:
@@ -111,10 +115,10 @@ def _agent_name(agent: Agent) -> str:
 
 
 def _lines(
-    steps: QuerySet[Step], report: Report, period: Period, names: dict[str, str], order: Sequence[str]
+    sums: Sums, report: Report, past: Report, period: Period, names: dict[str, str], order: Sequence[str]
 ) -> list[Line]:
-    before = costs.by_key(steps, report.by, period.before.start, period.before.end)
-    sparks = costs.daily(steps, report.by, period.start, period.end)
+    before = {row.key: row.cost or Decimal(0) for row in past.rows}
+    sparks = sums.daily(report.by)
     found = []
     for row in report.rows:
         label = names.get(row.key, row.key) if report.by == "agent" else row.key
@@ -219,14 +223,13 @@ def _per_day(per_day: dict[str, dict[dt.date, Decimal]], order: Sequence[str], p
 # --- the month -------------------------------------------------------------------------------------------------------
 
 
-def month(steps: QuerySet[Step], budget: Decimal | None, now: dt.datetime) -> Month:
+def month(access: Access, now: dt.datetime) -> Month:
+    budget = access.team.month_budget_usd
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     last_day = calendar.monthrange(now.year, now.month)[1]
     after = first + dt.timedelta(days=last_day)
-    per_day: dict[dt.date, Decimal] = {}
-    for days in costs.daily(steps, "agent", first, after).values():
-        for day, cost in days.items():
-            per_day[day] = per_day.get(day, Decimal(0)) + cost
+    days = Sums(access, first, after).report("day").rows
+    per_day = {dt.date.fromisoformat(row.key): row.cost or Decimal(0) for row in days}
     spent = sum(per_day.values(), Decimal(0))
     elapsed = (now - first) / dt.timedelta(days=1)
     forecast = spent / Decimal(str(elapsed)) * last_day if spent and elapsed >= 1 else None

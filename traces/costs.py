@@ -1,7 +1,9 @@
-"""Cost reports, computed from the journal's steps: what a report shows is the sum of its steps, to the last digit.
+"""Cost reports: summaries of the hours and days that are over, and the steps themselves for the rest. Together they are
+the sum of the steps, to the last digit.
 
-Money is added as whole billionths of a dollar, because SQLite would add it as floating point. A step without a price is
-counted, never taken for zero; a row of nothing but such steps has no cost (None).
+A step without a price is counted, never taken for zero; a row of nothing but such steps has no cost (None). A step
+belongs to the moment it began, a run to the moment it was created: `runs`, `p50` and `p95` are of the runs created in
+the period, each with all that it cost.
 """
 
 from __future__ import annotations
@@ -9,42 +11,26 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypedDict
+from itertools import chain
 
-from django.db.models import (
-    BigIntegerField,
-    Case,
-    Count,
-    DecimalField,
-    ExpressionWrapper,
-    F,
-    Max,
-    Q,
-    QuerySet,
-    Sum,
-    Value,
-    When,
-)
-from django.db.models.functions import Cast, Coalesce, Round, TruncDay, TruncWeek
+from django.db.models import Q
 
-from runs.models import Step
-from runs.pricing import SIMULATED
-from traces import caching
-from traces.stats import percentile
+from accounts.access import Access, Right
+from accounts.models import User
+from runs.models import StaleHour
+from runs.stale import HOUR, hour_of
+from traces.models import Rollup, Usage
+from traces.rollup import joined, of_row
+from traces.tally import ALL, PAIR, Place, Range, Tally, tally, usd
 
-BY = ("task_type", "agent", "model", "user", "tool", "day", "week")
+KEYS = ("task_type", "agent", "model", "user", "tool")
+TIMES = ("day", "week")
+BY = (*KEYS, *TIMES)
 PERCENTILES_FROM = 20  # runs: with fewer the page shows no percentiles; the API always gives them
-_PATHS = {
-    "task_type": "run__task_type",
-    "agent": "run__agent__slug",
-    "model": "model",
-    "user": "run__owner__username",
-    "tool": "tool",
-}
-_NANO = 10**9
+DAY = dt.timedelta(days=1)
 
 
 class UnknownBy(ValueError):
@@ -53,18 +39,26 @@ class UnknownBy(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """`p50` and `p95` are of the cost per run within the row, over runs whose every step has a price."""
+    """`when` is the first day of the row where the report is also by day or week. `saved_by_reads`, `paid_for_writes`
+    and `lost_to_expiry` are against the same tokens without a cache; None where a model's price is unknown."""
 
     key: str
+    when: str = ""
     runs: int
+    simulated_runs: int
     steps: int
+    calls: int
     cost: Decimal | None
     p50: Decimal | None
     p95: Decimal | None
     tokens: int
     prompt_tokens: int
+    output_tokens: int
     cache_read_tokens: int
     cache_saved_usd: Decimal | None
+    saved_by_reads: Decimal | None
+    paid_for_writes: Decimal | None
+    lost_to_expiry: Decimal | None
     unpriced_steps: int
 
     @property
@@ -81,241 +75,214 @@ class Report:
     rows: tuple[Row, ...]
     total: Row
     children: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    source: Source
 
 
-class _Group(TypedDict):
-    """One (key, run, model, price, band) of the database's answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a report's sums come from. `raw` ranges were read from the steps, because no summary holds them yet."""
 
-    key: str
-    child: str
-    run_id: uuid.UUID
-    model: str
-    price_id: str
-    band: int
-    day: dt.date
-    steps: int
-    nano: int | None
-    unpriced: int
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_5m_tokens: int
-    cache_write_1h_tokens: int
+    team_id: uuid.UUID
+    days: tuple[dt.datetime, ...]
+    hours: tuple[dt.datetime, ...]
+    raw: tuple[Range, ...]
+    stale_hours: int
+    rolled_to: dt.datetime | None
 
 
-def report(
-    steps: QuerySet[Step], *, by: str, start: dt.datetime, end: dt.datetime, children: str | None = None
-) -> Report:
-    """Of the steps that began from `start` to before `end`; days and weeks are those of `start`'s zone. With `children`
-    each row also comes split by that grouping. Raises UnknownBy."""
-    groups = _groups(within(steps, start, end), by, children, start.tzinfo)
-    split: dict[str, list[_Group]] = defaultdict(list)
-    for group in groups:
-        split[group["key"]].append(group)
-    rows = _ordered([_row(key, members) for key, members in split.items()], by)
-    below = {key: _split(members, children) for key, members in split.items()} if children else {}
-    return Report(by=by, start=start, end=end, rows=rows, total=_row("total", groups), children=below)
+def report(access: Access, *, by: str, start: dt.datetime, end: dt.datetime, children: bool = False) -> Report:
+    """Of what began from `start` to before `end`. `by` is one of BY, or one of KEYS and a day or week: "agent,day".
+    `children` splits each agent's row by task type. Raises UnknownBy."""
+    read_by(by)
+    return Sums(access, start, end).report(by, children=children)
 
 
-def _split(groups: Iterable[_Group], by: str) -> tuple[Row, ...]:
-    found: dict[str, list[_Group]] = defaultdict(list)
-    for group in groups:
-        found[group["child"]].append(group)
-    return _ordered([_row(key, members) for key, members in found.items()], by)
+def read_by(by: str) -> tuple[str | None, str | None]:
+    """(key, time), either of which may be None. Raises UnknownBy."""
+    parts = [part.strip() for part in by.split(",")]
+    match parts:
+        case [one] if one in TIMES:
+            return None, one
+        case [one] if one in KEYS:
+            return one, None
+        case [one, two] if one in KEYS and two in TIMES:
+            return one, two
+    raise UnknownBy(f"Costs are grouped by {', '.join(BY)}, or by one of the first and day or week; not by “{by}”.")
 
 
-def _ordered(rows: list[Row], by: str) -> tuple[Row, ...]:
-    if by in ("day", "week"):
-        return tuple(sorted(rows, key=lambda row: row.key))
-    return tuple(sorted(rows, key=lambda row: (-(row.cost or 0), -row.unpriced_steps, row.key)))
+def _order(key: str | None, time: str | None) -> Callable[[Row], tuple[object, ...]]:
+    if key is None:
+        return lambda row: (row.key,)
+    if time is not None:
+        return lambda row: (row.when, -(row.cost or 0), row.key)
+    return lambda row: (-(row.cost or 0), -row.unpriced_steps, row.key)
 
 
-def by_key(steps: QuerySet[Step], by: str, start: dt.datetime, end: dt.datetime) -> dict[str, Decimal]:
-    """Cost alone, by key."""
-    rows = within(steps, start, end).values(grouped=F(_path(by))).annotate(nano=Sum(nano_usd())).order_by()
-    return {_key(row["grouped"]): usd(row["nano"]) for row in rows}
+def _rows(parts: Iterable[tuple[Place, Tally]], key: Callable[[Place], tuple[str, str]]) -> list[Row]:
+    found: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for place, part in parts:
+        found[key(place)].add(part)
+    return [_row(name, part, when) for (name, when), part in found.items()]
 
 
-def within(steps: QuerySet[Step], start: dt.datetime, end: dt.datetime) -> QuerySet[Step]:
-    return steps.filter(started_at__gte=start, started_at__lt=end)
+def _below(sums: Sums) -> dict[str, tuple[Row, ...]]:
+    found: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+    for place, part in sums.of(PAIR):
+        found[place.key][place.sub].add(part)
+    return {
+        key: tuple(sorted((_row(sub, part) for sub, part in subs.items()), key=_order("task_type", None)))
+        for key, subs in found.items()
+    }
 
 
-def total(steps: QuerySet[Step], start: dt.datetime, end: dt.datetime) -> tuple[Decimal, int]:
-    """(cost, unpriced steps) of a period."""
-    found = within(steps, start, end).aggregate(
-        nano=Sum(nano_usd()), unpriced=Count("id", filter=Q(cost_usd__isnull=True))
+def _named(rows: list[Row]) -> list[Row]:
+    """Summaries name people by their id: a name may change, or be erased."""
+    names = dict(User.objects.filter(id__in=[row.key for row in rows]).values_list("id", "username"))
+    by_id = {str(user_id): name for user_id, name in names.items()}
+    return [_renamed(row, by_id.get(row.key, row.key)) for row in rows]
+
+
+def _renamed(row: Row, key: str) -> Row:
+    values = {name: getattr(row, name) for name in Row.__dataclass_fields__}
+    return Row(**{**values, "key": key})
+
+
+def _row(key: str, part: Tally, when: str = "") -> Row:
+    cached = part.cache_read_tokens + part.cache_write_5m_tokens + part.cache_write_1h_tokens
+    prompt = part.input_tokens + cached
+    known = not part.unknown_savings or bool(part.saved_by_reads or part.paid_for_writes)
+    return Row(
+        key=key,
+        when=when,
+        runs=part.runs,
+        simulated_runs=part.simulated_runs,
+        steps=part.steps,
+        calls=part.calls,
+        cost=None if part.unpriced_steps and not part.cost else usd(part.cost),
+        p50=part.costs.percentile(0.5),
+        p95=part.costs.percentile(0.95),
+        tokens=prompt + part.output_tokens,
+        prompt_tokens=prompt,
+        output_tokens=part.output_tokens,
+        cache_read_tokens=part.cache_read_tokens,
+        cache_saved_usd=usd(part.saved_by_reads - part.paid_for_writes) if known else None,
+        saved_by_reads=usd(part.saved_by_reads) if known else None,
+        paid_for_writes=usd(part.paid_for_writes) if known else None,
+        lost_to_expiry=usd(part.lost_to_expiry) if known else None,
+        unpriced_steps=part.unpriced_steps,
     )
-    return usd(found["nano"]), int(found["unpriced"])
 
 
-def daily(steps: QuerySet[Step], by: str, start: dt.datetime, end: dt.datetime) -> dict[str, dict[dt.date, Decimal]]:
-    """Cost by key and day."""
-    rows = (
-        within(steps, start, end)
-        .annotate(day=TruncDay("started_at", tzinfo=start.tzinfo))
-        .values("day", grouped=F(_path(by)))
-        .annotate(nano=Sum(nano_usd()))
-        .order_by()
-    )
-    found: dict[str, dict[dt.date, Decimal]] = defaultdict(dict)
-    for row in rows:
-        found[_key(row["grouped"])][row["day"].date()] = usd(row["nano"])
+# --- where the sums come from ----------------------------------------------------------------------------------------
+
+
+class Sums:
+    """The tallies of a period. What no summary holds is read from the steps once, whatever is asked for."""
+
+    def __init__(self, access: Access, start: dt.datetime, end: dt.datetime) -> None:
+        access.require(Right.VIEW)
+        self.start, self.end = start, end
+        # Summaries of days are those of UTC; in another zone a day is put together from its hours.
+        whole_days = not start.utcoffset() and not end.utcoffset()
+        self.source = _source(access.team.id, start.astimezone(dt.UTC), end.astimezone(dt.UTC), whole_days)
+        self._raw = tally(access.team.id, self.source.raw)
+
+    def of(self, by: str) -> list[tuple[Place, Tally]]:
+        """By hour or, where a whole day is summed up, by day."""
+        raw = ((place, part) for place, part in self._raw.items() if place.by == by)
+        return list(chain(self._kept(by), raw))
+
+    def report(self, by: str, *, children: bool = False) -> Report:
+        key, time = read_by(by)
+        total = Tally()
+        for _, part in self.of(ALL):
+            total.add(part)
+        if key is None:
+            rows = _rows(self.of(ALL), lambda place: (self._when(place, time), ""))
+        else:
+            rows = _rows(self.of(key), lambda place: (place.key, self._when(place, time)))
+        return Report(
+            by=by,
+            start=self.start,
+            end=self.end,
+            rows=tuple(sorted(_named(rows) if key == "user" else rows, key=_order(key, time))),
+            total=_row("total", total),
+            children=_below(self) if children else {},
+            source=self.source,
+        )
+
+    def _when(self, place: Place, time: str | None) -> str:
+        day = place.hour.astimezone(self.start.tzinfo).date()
+        if time == "week":
+            return (day - dt.timedelta(days=day.weekday())).isoformat()
+        return day.isoformat() if time else ""
+
+    def daily(self, by: str) -> dict[str, dict[dt.date, Decimal]]:
+        """Cost by key and day."""
+        found: dict[str, dict[dt.date, Decimal]] = defaultdict(dict)
+        for row in self.report(f"{by},day").rows:
+            found[row.key][dt.date.fromisoformat(row.when)] = row.cost or Decimal(0)
+        return found
+
+    def _kept(self, by: str) -> Iterable[tuple[Place, Tally]]:
+        source = self.source
+        within = Q(pk__in=())
+        for start, end in joined_days(source.days):
+            within |= Q(grain=Usage.DAY, start__gte=start, start__lt=end)
+        for start, end in joined(source.hours):
+            within |= Q(grain=Usage.HOUR, start__gte=start, start__lt=end)
+        if not (source.days or source.hours):
+            return
+        for row in Usage.objects.filter(within, team_id=source.team_id, by=by):
+            yield Place(row.start, row.by, row.key, row.sub), of_row(row)
+
+
+def joined_days(days: Iterable[dt.datetime]) -> list[Range]:
+    found: list[Range] = []
+    for day in days:
+        if found and found[-1][1] == day:
+            found[-1] = (found[-1][0], day + DAY)
+        else:
+            found.append((day, day + DAY))
     return found
 
 
-def nano_usd() -> Cast:
-    """The cost as a whole number that both databases add without rounding."""
-    scaled = ExpressionWrapper(F("cost_usd") * Value(_NANO), output_field=DecimalField(max_digits=30, decimal_places=9))
-    return Cast(Round(scaled), BigIntegerField())
-
-
-def usd(nano: int | Decimal | None) -> Decimal:
-    return Decimal(int(nano or 0)).scaleb(-9)
-
-
-def priced_steps(steps: QuerySet[Step], start: dt.datetime, end: dt.datetime) -> tuple[int, int]:
-    """(model calls with a price, all model calls)."""
-    calls = within(steps, start, end).exclude(model="")
-    found = calls.aggregate(all=Count("id"), priced=Count("id", filter=Q(cost_usd__isnull=False)))
-    return int(found["priced"]), int(found["all"])
-
-
-def simulated_runs(steps: QuerySet[Step], start: dt.datetime, end: dt.datetime) -> int:
-    """Runs with steps of the simulated model, which costs nothing."""
-    return within(steps, start, end).filter(price_id=SIMULATED).values("run_id").distinct().count()
-
-
-# --- grouping --------------------------------------------------------------------------------------------------------
-
-
-def _path(by: str) -> str:
-    if by not in _PATHS:
-        raise UnknownBy(f"Costs are grouped by {', '.join(BY)}; not by “{by}”.")
-    return _PATHS[by]
-
-
-def _groups(steps: QuerySet[Step], by: str, children: str | None, zone: dt.tzinfo | None) -> list[_Group]:
-    rows = (
-        steps.annotate(prompt=_prompt())
-        .annotate(band=_band())
-        .values(
-            "run_id",
-            "band",
-            "price_id",
-            payer=F("model"),
-            grouped=_grouping(by, zone),
-            below=_grouping(children, zone) if children else Value(""),
-        )
-        .annotate(
-            steps=Count("id"),
-            latest=Max("started_at"),
-            nano=Sum(nano_usd()),
-            unpriced=Count("id", filter=Q(cost_usd__isnull=True)),
-            **{f"sum_{kind}": Coalesce(Sum(kind), 0) for kind in caching.KINDS},
-        )
-        .order_by()
-    )
-    return [_group(dict(row)) for row in rows]
-
-
-def _grouping(by: str, zone: dt.tzinfo | None) -> Any:
-    if by == "day":
-        return TruncDay("started_at", tzinfo=zone)
-    if by == "week":
-        return TruncWeek("started_at", tzinfo=zone)
-    return F(_path(by))
-
-
-def _prompt() -> Any:
-    return F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
-
-
-def _band() -> Case:
-    starts = list(enumerate(caching.BAND_STARTS))
-    return Case(*(When(prompt__gte=start, then=Value(index)) for index, start in reversed(starts)), default=Value(0))
-
-
-def _group(row: dict[str, Any]) -> _Group:
-    return _Group(
-        key=_key(row["grouped"]),
-        child=_key(row["below"]),
-        run_id=row["run_id"],
-        model=row["payer"],
-        price_id=row["price_id"],
-        band=row["band"],
-        day=row["latest"].date(),
-        steps=row["steps"],
-        nano=None if row["nano"] is None else int(row["nano"]),
-        unpriced=row["unpriced"],
-        input_tokens=row["sum_input_tokens"],
-        output_tokens=row["sum_output_tokens"],
-        cache_read_tokens=row["sum_cache_read_tokens"],
-        cache_write_5m_tokens=row["sum_cache_write_5m_tokens"],
-        cache_write_1h_tokens=row["sum_cache_write_1h_tokens"],
+def _source(team_id: uuid.UUID, start: dt.datetime, end: dt.datetime, whole_days: bool) -> Source:
+    """Read in this order: the state, the stale hours, then the sums. A step that is written in between is counted with
+    its hour or not at all, never twice."""
+    state = Rollup.objects.filter(team_id=team_id).first()
+    first = hour_of(start) + (HOUR if hour_of(start) != start else dt.timedelta(0))
+    last = max(first, min(hour_of(end), state.rolled_to) if state else first)
+    if state is None or last <= first:
+        return Source(team_id=team_id, days=(), hours=(), raw=((start, end),), stale_hours=0, rolled_to=None)
+    marks = StaleHour.objects.filter(team_id=team_id, hour__gte=first, hour__lt=last)
+    if state.kept_from is not None:
+        marks = marks.filter(hour__gte=state.kept_from)
+    stale = set(marks.values_list("hour", flat=True).distinct())
+    days, hours = _split(first, last, stale, whole_days)
+    raw = [(start, first), *joined(stale), (last, end)]
+    return Source(
+        team_id=team_id,
+        days=tuple(days),
+        hours=tuple(hours),
+        raw=tuple((begin, stop) for begin, stop in raw if begin < stop),
+        stale_hours=len(stale),
+        rolled_to=state.rolled_to,
     )
 
 
-def _key(value: Any) -> str:
-    return value.date().isoformat() if isinstance(value, dt.datetime) else str(value or "")
-
-
-@dataclass(slots=True)
-class _PerRun:
-    nano: int = 0
-    unpriced: int = 0
-
-
-@dataclass(slots=True)
-class _Tally:
-    runs: dict[uuid.UUID, _PerRun] = field(default_factory=lambda: defaultdict(_PerRun))
-    steps: int = 0
-    prompt: int = 0
-    output: int = 0
-    cache_read: int = 0
-    saved: Decimal = Decimal(0)
-    unknown_saving: bool = False
-
-
-def _row(key: str, groups: Iterable[_Group]) -> Row:
-    tally = _Tally()
-    for group in groups:
-        _add(tally, group)
-    cost = usd(sum(run.nano for run in tally.runs.values()))
-    unpriced = sum(run.unpriced for run in tally.runs.values())
-    costs = sorted(usd(run.nano) for run in tally.runs.values() if not run.unpriced)
-    return Row(
-        key=key,
-        runs=len(tally.runs),
-        steps=tally.steps,
-        cost=None if unpriced and not cost else cost,
-        p50=percentile(costs, 0.5),
-        p95=percentile(costs, 0.95),
-        tokens=tally.prompt + tally.output,
-        prompt_tokens=tally.prompt,
-        cache_read_tokens=tally.cache_read,
-        cache_saved_usd=None if tally.unknown_saving and not tally.saved else tally.saved,
-        unpriced_steps=unpriced,
-    )
-
-
-def _add(tally: _Tally, group: _Group) -> None:
-    run = tally.runs[group["run_id"]]
-    run.nano += group["nano"] or 0
-    run.unpriced += group["unpriced"]
-    tally.steps += group["steps"]
-    cached = group["cache_read_tokens"] + group["cache_write_5m_tokens"] + group["cache_write_1h_tokens"]
-    tally.prompt += group["input_tokens"] + cached
-    tally.output += group["output_tokens"]
-    tally.cache_read += group["cache_read_tokens"]
-    if cached:
-        saving = caching.saved(group["model"], group["price_id"], _counts(group), group["band"], group["day"])
-        tally.saved += saving or 0
-        tally.unknown_saving |= saving is None
-
-
-def _counts(group: _Group) -> dict[str, int]:
-    return {
-        "cache_read_tokens": group["cache_read_tokens"],
-        "cache_write_5m_tokens": group["cache_write_5m_tokens"],
-        "cache_write_1h_tokens": group["cache_write_1h_tokens"],
-    }
+def _split(
+    first: dt.datetime, last: dt.datetime, stale: set[dt.datetime], whole_days: bool
+) -> tuple[list[dt.datetime], list[dt.datetime]]:
+    """(whole days, single hours) that summaries hold from `first` to before `last`."""
+    stale_days = {hour.replace(hour=0) for hour in stale}
+    days, hours, at = [], [], first
+    while at < last:
+        if whole_days and at.hour == 0 and at + DAY <= last and at not in stale_days:
+            days.append(at)
+            at += DAY
+        else:
+            if at not in stale:
+                hours.append(at)
+            at += HOUR
+    return days, hours

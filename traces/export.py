@@ -61,6 +61,7 @@ def all_tokens(step: Step) -> int:
 def row_json(row: Row) -> dict[str, Any]:
     return {
         "key": row.key,
+        **({"when": row.when} if row.when else {}),
         "runs": row.runs,
         "steps": row.steps,
         "cost": presenters.money(row.cost),
@@ -68,21 +69,38 @@ def row_json(row: Row) -> dict[str, Any]:
         "p95": presenters.money(row.p95),
         "tokens": row.tokens,
         "cache_saved_usd": presenters.money(row.cache_saved_usd),
+        "cache_read_saved_usd": presenters.money(row.saved_by_reads),
+        "cache_write_paid_usd": presenters.money(row.paid_for_writes),
+        "cache_expired_usd": presenters.money(row.lost_to_expiry),
         "unpriced_steps": row.unpriced_steps,
     }
 
 
-COLUMNS = ("runs", "steps", "cost", "p50", "p95", "tokens", "cache_saved_usd", "unpriced_steps")
+COLUMNS = (
+    "runs",
+    "steps",
+    "cost",
+    "p50",
+    "p95",
+    "tokens",
+    "cache_saved_usd",
+    "cache_read_saved_usd",
+    "cache_write_paid_usd",
+    "cache_expired_usd",
+    "unpriced_steps",
+)
 
 
 def costs_csv(report: Report) -> str:
     """The rows and a last line with the total; an unknown cost is left empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow([report.by, *COLUMNS])
+    by = report.by.split(",")
+    writer.writerow([*by, *COLUMNS])
     for row in (*report.rows, report.total):
         values = row_json(row)
-        writer.writerow([_harmless(row.key), *("" if values[name] is None else values[name] for name in COLUMNS)])
+        keys = [_harmless(row.key), row.when][: len(by)]
+        writer.writerow([*keys, *("" if values[name] is None else values[name] for name in COLUMNS)])
     return buffer.getvalue()
 
 

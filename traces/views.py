@@ -15,7 +15,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from accounts.access import rows
 from accounts.http import HttpRequest
-from runs.models import Run, Step
+from runs.models import Run
 from traces import api, cost_page, costs, export, otel, search_page, trace_page
 from traces.limits import TookTooLong, bounded
 from traces.period import RANGES, BadPeriod, Period, read_period
@@ -110,7 +110,7 @@ def costs_csv(request: HttpRequest) -> HttpResponse:
     try:
         period = _period(request)
         with bounded():
-            report = costs.report(rows(request.access, Step), by=by, start=period.start, end=period.end)
+            report = costs.report(request.access, by=by, start=period.start, end=period.end)
     except (BadPeriod, costs.UnknownBy, TookTooLong) as error:
         return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
     name = f"costs-{by}-{period.start.date()}-{period.last}.csv"

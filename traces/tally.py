@@ -1,0 +1,232 @@
+"""Steps added up under every key that costs are asked for by. One function counts for the summaries and for what is not
+summed up yet, so that both are the same sum.
+
+Money is added as whole billionths of a dollar, because SQLite would add it as floating point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    Count,
+    DecimalField,
+    ExpressionWrapper,
+    F,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce, Round, TruncHour
+
+from runs.models import Step
+from runs.pricing import SIMULATED
+from traces import caching
+from traces.distribution import Distribution
+
+ALL: Final = ""
+PAIR: Final = "agent+task_type"
+Range = tuple[dt.datetime, dt.datetime]
+"""From the first to before the second."""
+
+
+class Place(NamedTuple):
+    hour: dt.datetime
+    by: str
+    key: str
+    sub: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """`cost` and the three of the cache are billionths of a dollar; `costs` is of runs whose every step has a price."""
+
+    runs: int = 0
+    simulated_runs: int = 0
+    steps: int = 0
+    calls: int = 0
+    unpriced_steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cost: int = 0
+    saved_by_reads: int = 0
+    paid_for_writes: int = 0
+    lost_to_expiry: int = 0
+    unknown_savings: int = 0
+    costs: Distribution = field(default_factory=Distribution)
+
+    def add(self, other: Tally) -> None:
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.costs.merge(other.costs)
+
+
+SUMS: Final = tuple(each.name for each in dataclasses.fields(Tally) if each.name != "costs")
+Tallies = dict[Place, Tally]
+_KINDS = caching.KINDS
+
+
+def tally(team_id: uuid.UUID, ranges: Sequence[Range]) -> Tallies:
+    """Of the steps that began in one of the ranges, and of the runs created in one, by hour."""
+    found: Tallies = defaultdict(Tally)
+    if ranges:
+        _add_steps(found, Step.objects.filter(_within("started_at", ranges), run__team_id=team_id))
+        _add_runs(found, Step.objects.filter(_within("run__created_at", ranges), run__team_id=team_id))
+    return dict(found)
+
+
+def _within(name: str, ranges: Iterable[Range]) -> Q:
+    found = Q()
+    for start, end in ranges:
+        found |= Q(**{f"{name}__gte": start, f"{name}__lt": end})
+    return found
+
+
+def nano_usd() -> Cast:
+    """The cost as a whole number that both databases add without rounding."""
+    scaled = ExpressionWrapper(F("cost_usd") * Value(10**9), output_field=DecimalField(max_digits=30, decimal_places=9))
+    return Cast(Round(scaled), BigIntegerField())
+
+
+def usd(nano: int | Decimal | None) -> Decimal:
+    return Decimal(int(nano or 0)).scaleb(-9)
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _add_steps(found: Tallies, steps: QuerySet[Step]) -> None:
+    rows = (
+        steps.annotate(prompt=_prompt())
+        .annotate(band=_band())
+        .values(
+            "model",
+            "tool",
+            "price_id",
+            "band",
+            hour=TruncHour("started_at", tzinfo=dt.UTC),
+            agent=F("run__agent__slug"),
+            task_type=F("run__task_type"),
+            owner=F("run__owner_id"),
+        )
+        .annotate(
+            steps=Count("id"),
+            nano=Coalesce(Sum(nano_usd()), 0),
+            unpriced=Count("id", filter=Q(cost_usd__isnull=True)),
+            expired=Sum("cache_expired_tokens"),
+            **{f"sum_{kind}": Sum(kind) for kind in _KINDS},
+        )
+        .order_by()
+    )
+    for row in _plain(rows):
+        part = _of_group(row)
+        for place in _places(row):
+            found[place].add(part)
+
+
+def _plain(rows: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    return (dict(row) for row in rows)
+
+
+def _places(row: Mapping[str, Any]) -> list[Place]:
+    hour, agent, task_type = row["hour"], row["agent"], row["task_type"]
+    return [
+        Place(hour, ALL, ""),
+        Place(hour, "task_type", task_type),
+        Place(hour, "agent", agent),
+        Place(hour, PAIR, agent, task_type),
+        Place(hour, "user", str(row["owner"])),
+        Place(hour, "model", row["model"]),
+        Place(hour, "tool", row["tool"]),
+    ]
+
+
+def _prompt() -> Any:
+    return F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
+
+
+def _band() -> Case:
+    starts = list(enumerate(caching.BAND_STARTS))
+    return Case(*(When(prompt__gte=start, then=Value(index)) for index, start in reversed(starts)), default=Value(0))
+
+
+def _of_group(row: Mapping[str, Any]) -> Tally:
+    counts = {kind: int(row[f"sum_{kind}"]) for kind in _KINDS}
+    part = Tally(
+        steps=row["steps"],
+        calls=row["steps"] if row["model"] else 0,
+        unpriced_steps=row["unpriced"],
+        cost=int(row["nano"]),
+    )
+    for kind, count in counts.items():
+        setattr(part, kind, count)
+    if any(counts[kind] for kind in caching.CACHE_KINDS):
+        ledger = caching.ledger(
+            row["model"], row["price_id"], counts, int(row["expired"]), row["band"], row["hour"].date()
+        )
+        if ledger is None:
+            part.unknown_savings = row["steps"]
+        else:
+            part.saved_by_reads, part.paid_for_writes, part.lost_to_expiry = (
+                int((amount * 10**9).to_integral_value()) for amount in ledger
+            )
+    return part
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one run spent under one key."""
+
+    nano: int = 0
+    unpriced: int = 0
+    simulated: bool = False
+
+
+def _add_runs(found: Tallies, steps: QuerySet[Step]) -> None:
+    rows = (
+        steps.values(
+            "run_id",
+            "model",
+            "tool",
+            hour=TruncHour("run__created_at", tzinfo=dt.UTC),
+            agent=F("run__agent__slug"),
+            task_type=F("run__task_type"),
+            owner=F("run__owner_id"),
+        )
+        .annotate(
+            nano=Coalesce(Sum(nano_usd()), 0),
+            unpriced=Count("id", filter=Q(cost_usd__isnull=True)),
+            simulated=Count("id", filter=Q(price_id=SIMULATED)),
+        )
+        .order_by()
+    )
+    shares: dict[tuple[Place, uuid.UUID], _Share] = defaultdict(_Share)
+    for row in _plain(rows):
+        for place in _places(row):
+            share = shares[place, row["run_id"]]
+            share.nano += int(row["nano"])
+            share.unpriced += row["unpriced"]
+            share.simulated |= row["simulated"] > 0
+    for (place, _), share in shares.items():
+        part = found[place]
+        part.runs += 1
+        part.simulated_runs += share.simulated
+        if not share.unpriced:
+            part.costs.add(share.nano)
