@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 from typing import Any, cast
 
 from django import forms
@@ -64,3 +65,15 @@ class MemberForm(forms.Form):
 
 class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=ROLES, label="Role")
+
+
+class BudgetForm(forms.Form):
+    month_budget_usd = forms.DecimalField(
+        min_value=Decimal("0.01"),
+        max_digits=11,
+        decimal_places=2,
+        required=False,
+        label="Budget of a month, in US dollars",
+        help_text="No run of the team spends more than this in a calendar month (UTC). Empty: no budget.",
+        error_messages={"invalid": "Write an amount such as 200 or 49.50."},
+    )

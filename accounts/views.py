@@ -17,9 +17,9 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import access as rights
-from accounts import members, sign_in, tokens
+from accounts import members, sign_in, teams, tokens
 from accounts.access import LADDER, SESSION_TEAM, Access, Right
-from accounts.forms import MemberForm, ProfileForm, RoleForm, TokenForm
+from accounts.forms import BudgetForm, MemberForm, ProfileForm, RoleForm, TokenForm
 from accounts.http import HttpRequest
 from accounts.models import ApiToken, Membership
 from accounts.schemas import Role, Separation
@@ -148,6 +148,18 @@ def set_separation(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def save_budget(request: HttpRequest) -> HttpResponse:
+    access = request.access
+    access.require(Right.MANAGE)
+    form = BudgetForm(request.POST)
+    if not form.is_valid():
+        return _settings(request, status=422, budget_form=form)
+    teams.set_month_budget(access.team, form.cleaned_data["month_budget_usd"], by=access.user)
+    messages.success(request, "The budget is saved. It holds from the next model call on.")
+    return redirect("accounts:settings")
+
+
+@require_POST
 def switch_team(request: HttpRequest) -> HttpResponse:
     access = rights.access_for_user(request.user, request.POST.get("team", ""))
     request.session[SESSION_TEAM] = access.team.slug
@@ -190,6 +202,7 @@ def _settings(request: HttpRequest, status: int = 200, **shown: object) -> HttpR
         "profile_form": ProfileForm(instance=access.user),
         "token_form": TokenForm(tokens.scopes_of(access.role), initial={"scopes": tokens.scopes_of(access.role)}),
         "member_form": MemberForm(),
+        "budget_form": BudgetForm(initial={"month_budget_usd": teams.month_budget(access.team)}),
         "tokens": _tokens(access),
         "members": _members(access),
         "memberships": rights.memberships_of(access.user),

@@ -14,6 +14,7 @@ from jsonschema.protocols import Validator
 from accounts.models import Team, User
 from runs import audit, lifecycle, previews
 from runs.catalog import catalog
+from runs.engine import raising
 from runs.engine.policy import route
 from runs.engine.ports import InvalidArguments
 from runs.engine.types import ActionStatus, Call, JsonObject, Route, ToolGrant, ToolPlan, ToolSpec
@@ -83,6 +84,8 @@ def validate(schema: Mapping[str, object], args: JsonObject) -> None:
 
 def tool_spec(team: Team, name: str) -> ToolSpec | None:
     """As last found: no tool server is asked for an edit."""
+    if name == raising.TOOL.name:
+        return raising.TOOL
     entry = catalog(team).get(name)
     return entry.spec if entry else None
 
@@ -95,6 +98,8 @@ def grant_of(run: Run, tool: str) -> ToolGrant | None:
 
 def _route(run: Run, call: Call, spec: ToolSpec) -> Route:
     """Never released by confidence: whatever the policy would let run alone is approved by a person after an edit."""
+    if spec is raising.TOOL:
+        return raising.ROUTE
     chosen = route(replace(call, confidence=1.0), spec, grant_of(run, call.tool))
     if chosen.outcome != "release":
         return chosen

@@ -21,6 +21,7 @@ READ_TIMEOUT_S = 60.0
 # Pings keep a connection alive for ever; a reply in which nothing but pings came for this long is given up.
 SILENCE_TIMEOUT_S = 600.0
 POLL_S = 0.2
+COUNT_TIMEOUT_S = 10.0
 DETAIL_CHARACTERS = 500
 OFFICIAL_URL = "https://api.anthropic.com"
 # The SDK refuses to work without a key and would look for one in the environment; servers without keys ignore this one.
@@ -73,6 +74,18 @@ class AnthropicLlm:
         except BaseException:
             pump.abandon()
             raise
+
+    def count_tokens(self, request: ModelRequest) -> int | None:
+        """As the provider counts the prompt; None from one that can't, or that does not answer soon."""
+        body = {name: value for name, value in request_body(request).items() if name not in ("max_tokens", "stream")}
+        try:
+            found = self._client.with_options(timeout=COUNT_TIMEOUT_S).post(
+                "/v1/messages/count_tokens", body=body, cast_to=object
+            )
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError):
+            return None
+        tokens = found.get("input_tokens") if isinstance(found, dict) else None
+        return _tokens(tokens) or None
 
     def _follow(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
         reply = _Reply()

@@ -145,6 +145,7 @@ class LivePage:
     filters: Filters
     steer: Steer
     cancel: Cancel
+    may_ask_for_more: bool
 
     @property
     def ending(self) -> Ending | None:
@@ -190,6 +191,7 @@ def live_page(access: Access, run: Run) -> LivePage:
             waiting=sum(by_status.get(status, 0) for status in WAITING_ACTIONS),
             executed=by_status.get(ActionStatus.SUCCEEDED, 0),
         ),
+        may_ask_for_more=bool(run.agent_version.definition.get("raise_limits")),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
+from runs.engine import raising
 from runs.engine.types import JsonObject
 from runs.models import Action
 
@@ -174,6 +175,8 @@ def after_edit(preview: Mapping[str, Any] | None, args: Mapping[str, Any]) -> Js
 
     Context lines of an amount were worked out for the old amount, so they go.
     """
+    if preview and preview.get("type") == "limit":
+        return dict(preview)
     if not preview or preview.get("type") not in {"email", "amount"}:
         return None
     kept = {name: args.get(name, value) for name, value in preview.items() if name not in {"lines", "to_name"}}
@@ -316,7 +319,23 @@ def _question(action: Action) -> Preview:
     )
 
 
+def _limit(action: Action, preview: Mapping[str, Any]) -> Preview:
+    """More room for the run itself. What it would be comes from the arguments, so that an edit is shown as edited."""
+    name, now = str(action.args["limit"]), Decimal(str(preview["now"]))
+    after = now + _decimal(action.args["by"])
+    shown, label = raising.amount(name, after), raising.LABELS[name]
+    return RecordPreview(
+        title=f"Raise the {label} to {shown}",
+        icon="gauge",
+        noun="raise",
+        effect=Effect(verb="raises", one="limit", many="limits", icon="gauge"),
+        record="This run",
+        fields=((label.capitalize(), raising.amount(name, now), shown),),
+    )
+
+
 READERS = {
+    "limit": _limit,
     "amount": _amount,
     "email": _email,
     "record": _record,

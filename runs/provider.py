@@ -20,6 +20,12 @@ class Provider:
     ) -> ModelReply:
         return _client().complete(request, on_text=on_text, interrupted=interrupted)
 
+    def count_tokens(self, request: ModelRequest) -> int | None:
+        try:
+            return _client().count_tokens(request)
+        except ModelError:
+            return None
+
 
 def _client() -> AnthropicLlm:
     if not settings.SIMULATED:

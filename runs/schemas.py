@@ -118,6 +118,7 @@ class AgentIn(Strict):
     tools: list[ToolGrantIn] = []
     planning: bool = False
     evaluation: Literal["off", "final", "every_step"] = "off"
+    raise_limits: bool = False
     judge_model: Annotated[str, Field(max_length=120)] | None = None
     answer_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     limits: LimitsIn = LimitsIn()
@@ -153,6 +154,7 @@ class AgentIn(Strict):
             tools=tuple(tool.to_engine() for tool in self.tools),
             planning=self.planning,
             evaluation=self.evaluation,
+            raise_limits=self.raise_limits,
             judge_model=self.judge_model,
             answer_threshold=self.answer_threshold,
             output_schema=self.output_schema,

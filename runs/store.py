@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
-from runs import audit, documents, lifecycle, live, pricing, stale
+from runs import audit, documents, family, lifecycle, live, pricing, stale
 from runs.caches import expired_tokens
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
@@ -110,7 +110,7 @@ class DbJournal:
             held = Run.objects.filter(
                 id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner, last_seq=self.run.last_seq
             )
-            changes = {**totals, **({"plan": step.plan} if step.plan is not None else {})}
+            changes = {**totals, **({"plan": step.plan} if step.plan is not None else {}), **(step.raised or {})}
             if held.update(**changes, **_NOTHING_RESERVED) != 1:
                 raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
             row = _insert(self.run, step, expired_tokens(step, self._last_call(step)))
@@ -158,10 +158,13 @@ class DbBudget:
         self.run = run
         self.lease = lease
         self.journal = journal
+        self.family = family.family_of(run)
 
     def reserve(self, *, usd: Decimal, input_tokens: int, output_tokens: int) -> None:
         tokens = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens")
         with transaction.atomic():
+            if not self.family.is_alone:
+                family.hold(self.family)
             fits = Run.objects.filter(
                 Q(max_cost_usd__isnull=True) | Q(max_cost_usd__gte=F("cost_usd") + usd),
                 Q(max_input_tokens__isnull=True) | Q(max_input_tokens__gte=tokens + input_tokens),
@@ -174,6 +177,8 @@ class DbBudget:
             )
             if reserved != 1:
                 raise BudgetExceeded(StopReason.MAX_COST, "what is left of the budget does not cover another step")
+            if not self.family.is_alone:
+                family.check(self.family)
             self._reserve_month(usd)
 
     def _reserve_month(self, usd: Decimal) -> None:

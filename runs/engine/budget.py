@@ -32,6 +32,11 @@ class PromptBound:
             self.counted_tokens, self.counted = prompt_tokens, request
 
 
+def from_count(tokens: int) -> int:
+    """A bound from the provider's own count of a prompt, which it calls an estimate."""
+    return tokens + tokens // 50 + 32
+
+
 def request_bytes(request: ModelRequest) -> int:
     parts = (request.system, request.messages, request.tools, request.output_schema)
     return len(json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str).encode())
@@ -50,11 +55,17 @@ def fit(
         output = min(output, limits.max_output_tokens - spent.output_tokens - kept_output)
     if output < min(LEAST_USEFUL_TOKENS, request.max_tokens):
         raise BudgetExceeded(
-            StopReason.MAX_TOKENS, f"the limit of {limits.max_output_tokens:,} output tokens is reached"
+            StopReason.MAX_TOKENS,
+            f"the limit of {limits.max_output_tokens:,} output tokens is reached",
+            "max_output_tokens",
         )
     kept_input = bound + output + 512 if keep_wrap_up else 0
     if limits.max_input_tokens is not None and spent.input_tokens + bound + kept_input > limits.max_input_tokens:
-        raise BudgetExceeded(StopReason.MAX_TOKENS, f"the limit of {limits.max_input_tokens:,} input tokens is reached")
+        raise BudgetExceeded(
+            StopReason.MAX_TOKENS,
+            f"the limit of {limits.max_input_tokens:,} input tokens is reached",
+            "max_input_tokens",
+        )
     # A run without a limit of its own is still reserved for: its team may have one.
     left = Decimal("Infinity") if limits.max_cost_usd is None else limits.max_cost_usd - spent.cost_usd
     output, usd = _affordable(request.model, bound, output, left, budget, keep_wrap_up)
@@ -76,6 +87,8 @@ def _affordable(
             return output, worst
         if output // 2 < LEAST_USEFUL_TOKENS:
             raise BudgetExceeded(
-                StopReason.MAX_COST, f"what is left of the budget, ${left:.4f}, does not cover another step"
+                StopReason.MAX_COST,
+                f"what is left of the budget, ${left:.4f}, does not cover another step",
+                "max_cost_usd",
             )
         output //= 2

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from runs.engine.budget import PromptBound, fit
+from runs.engine.budget import PromptBound, fit, from_count
 from runs.engine.ports import Budget, BudgetExceeded, Clock, Controls, Interrupted, Journal, Llm, ModelError
 from runs.engine.types import (
     Limits,
@@ -32,12 +32,13 @@ STOPPED = "stopped"
 
 
 class Stop(Exception):
-    """The run ends here, for `reason`."""
+    """The run ends here, for `reason`. `limit` names the run's own limit that was reached, if it was one."""
 
-    def __init__(self, reason: StopReason, detail: str) -> None:
+    def __init__(self, reason: StopReason, detail: str, limit: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.limit = limit
 
     @property
     def status(self) -> RunStatus:
@@ -135,9 +136,9 @@ class Caller:
         limits = self.run.limits
         needed = 1 if last else 2 + len(self.promised)
         if limits.max_steps is not None and self.journal.spent().steps + needed > limits.max_steps:
-            raise Stop(StopReason.MAX_STEPS, f"the limit of {limits.max_steps} steps is reached")
+            raise Stop(StopReason.MAX_STEPS, f"the limit of {limits.max_steps} steps is reached", "max_steps")
         if not last and limits.max_seconds is not None and self.elapsed_s() >= limits.max_seconds:
-            raise Stop(StopReason.MAX_SECONDS, f"the limit of {limits.max_seconds} seconds is reached")
+            raise Stop(StopReason.MAX_SECONDS, f"the limit of {limits.max_seconds} seconds is reached", "max_seconds")
 
     def record_stop(self, stop: Stop) -> None:
         """So that a crash while wrapping up changes neither the reason nor the fact."""
@@ -155,13 +156,27 @@ class Caller:
         return (self.clock.now() - self.run.started_at).total_seconds() - self.run.waited_ms / 1000
 
     def _fit(self, request: ModelRequest, bound: int, keep_wrap_up: bool) -> ModelRequest:
-        limits: Limits = self.run.limits
+        """Close to a limit the provider is asked for its own count: our bound takes each new byte for a token."""
         try:
-            return fit(
-                request, bound, limits=limits, spent=self.journal.spent(), budget=self.budget, keep_wrap_up=keep_wrap_up
-            )
+            try:
+                fitted = self._reserved(request, bound, keep_wrap_up)
+                exact = bound if fitted.max_tokens == request.max_tokens else self._counted(request, bound)
+            except BudgetExceeded:
+                exact = self._counted(request, bound)
+                if exact >= bound:
+                    raise
+            return fitted if exact >= bound else self._reserved(request, exact, keep_wrap_up)
         except BudgetExceeded as exceeded:
-            raise Stop(StopReason(exceeded.limit), exceeded.detail) from None
+            raise Stop(StopReason(exceeded.limit), exceeded.detail, exceeded.field) from None
+
+    def _reserved(self, request: ModelRequest, bound: int, keep_wrap_up: bool) -> ModelRequest:
+        limits: Limits = self.run.limits
+        spent = self.journal.spent()
+        return fit(request, bound, limits=limits, spent=spent, budget=self.budget, keep_wrap_up=keep_wrap_up)
+
+    def _counted(self, request: ModelRequest, bound: int) -> int:
+        tokens = self.llm.count_tokens(request)
+        return bound if tokens is None else min(bound, from_count(tokens))
 
     def _produce(self, begun: Step, request: ModelRequest, *, timed: bool) -> Step:
         self.journal.in_flight(begun)

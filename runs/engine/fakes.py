@@ -73,6 +73,7 @@ class FakeJournal:
         self.crash_before: int | None = None
         self.shown: list[str] = []
         self.plan: JsonObject | None = None
+        self.raised: JsonObject = {}
 
     def once(self, key: str, kind: str, produce: Callable[[], Step]) -> Step:
         if (known := self.recorded(key)) is not None:
@@ -86,6 +87,7 @@ class FakeJournal:
         self.steps[key] = step
         if step.plan is not None:
             self.plan = step.plan
+        self.raised |= step.raised or {}
         if step.outcome and self.verdicts:
             self.verdicts.settle(step.outcome.action_id, step.outcome.status, step.outcome.result)
         return step
@@ -130,6 +132,9 @@ class FakeLlm:
             raise Interrupted("the model call was interrupted")
         on_text(reply.text)
         return reply
+
+    def count_tokens(self, request: ModelRequest) -> int | None:
+        return None
 
 
 def says(text: str, *, stop_reason: str = "end_turn", usage: Usage | None = None) -> ModelReply:

@@ -17,6 +17,7 @@ from runs.engine.deciding import Caller, Park, Stop, reply_of
 from runs.engine.explain import explain
 from runs.engine.planning import mark_ended
 from runs.engine.ports import Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
+from runs.engine.raising import Raising, Used, nearly_used
 from runs.engine.reviewing import Reviewer
 from runs.engine.types import (
     Action,
@@ -51,14 +52,17 @@ class Ports:
 
 def advance(run: RunSpec, ports: Ports) -> Outcome:
     """Brings the run as far as it can go now. Raises `LeaseLost` when another worker has taken it."""
-    life = Life(run, ports)
     try:
-        try:
-            life.reviewer.make_plan(tuple(life.tools))
-            answer = life.work()
-            return life.finish(answer, StopReason.DONE, "")
-        except Stop as stop:
-            return life.stop(stop)
+        while True:
+            life = Life(run, ports)
+            try:
+                life.reviewer.make_plan(tuple(life.tools))
+                return life.finish(life.work(), StopReason.DONE, "")
+            except Stop as stop:
+                limits = Raising(run, life.hands).limits_after(stop)
+                if limits is None:
+                    return life.stop(stop)
+                run = replace(run, limits=limits)
     except Park as park:
         return park.parked
 
@@ -78,6 +82,7 @@ class Life:
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
         self.hands.doubt = self.reviewer.doubt
         self.settled = 0
+        self.warned: set[tuple[str, str]] = set()
 
     # --- decide, act, evaluate ---------------------------------------------------------------------------------------
 
@@ -85,6 +90,7 @@ class Life:
         """Turn after turn until the model ends one with nothing left to do. Returns its answer."""
         for turn in count(1):
             self.hear_people(turn)
+            self.warn(turn)
             reply = self.decide(turn)
             if reply.stop_reason == "tool_use" and reply.tool_uses:
                 steps = self.hands.act(turn, reply.tool_uses, reply.text)
@@ -157,6 +163,28 @@ class Life:
             if (not ended) if recorded is None else recorded.input["turn"] > turn:
                 return True
         return False
+
+    def warn(self, turn: int) -> None:
+        """Once for each limit of which 80% is used: recorded before the turn, and told to the model."""
+        key = f"warned:{turn}"
+        step = self.journal.recorded(key)
+        if step is None and self.journal.recorded(f"model:{turn}") is None:
+            used = nearly_used(self.run.limits, self.journal.spent(), self.caller.elapsed_s())
+            if new := [each for each in used if (each.limit, str(each.of)) not in self.warned]:
+                self.caller.check()  # who has to stop anyway is not warned
+                step = self.journal.once(key, StepKind.GUARDRAIL, lambda: self.warning(new))
+        if step is not None:
+            self.warned.update((limit, of) for limit, of in step.input)
+            self.conversation.notice(f"{step.summary} Do first what matters most, and be brief.")
+
+    def warning(self, used: list[Used]) -> Step:
+        return Step(
+            kind=StepKind.GUARDRAIL,
+            title="Close to a limit",
+            summary=". ".join(each.words for each in used)[:299] + ".",
+            input=[[each.limit, str(each.of)] for each in used],
+            started_at=self.ports.clock.now(),
+        )
 
     def heard(self, sender: str, text: str, turn: int) -> Step:
         return Step(

@@ -43,12 +43,14 @@ class JournalMismatch(EngineError):
 
 
 class BudgetExceeded(EngineError):
-    """The worst case of the next call does not fit what is left. `limit` is a stop reason's name."""
+    """The worst case of the next call does not fit what is left. `limit` is a stop reason's name, `field` the name in
+    `Limits` of the run's own limit; empty for a limit that is not the run's own (its parents', the team's month)."""
 
-    def __init__(self, limit: str, detail: str) -> None:
+    def __init__(self, limit: str, detail: str, field: str = "") -> None:
         super().__init__(detail)
         self.limit = limit
         self.detail = detail
+        self.field = field
 
 
 class ModelError(EngineError):
@@ -106,6 +108,10 @@ class Llm(Protocol):
         self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> ModelReply:
         """Streams one reply. Raises `ModelError`, or `Interrupted` soon after `interrupted()` turns true."""
+        ...
+
+    def count_tokens(self, request: ModelRequest) -> int | None:
+        """The provider's own count of the request's prompt; None where it has none or does not say. Never raises."""
         ...
 
 

@@ -172,6 +172,7 @@ class AgentSpec:
     tools: tuple[ToolGrant, ...] = ()
     planning: bool = False
     evaluation: str = "off"
+    raise_limits: bool = False  # at a limit a person is asked whether to raise it
     judge_model: str | None = None  # a small one is enough; None: the agent's own
     answer_threshold: float = 0.5  # an answer that is judged below it is revised once
     output_schema: JsonObject | None = None
@@ -377,6 +378,7 @@ class Step:
     plan_step: int | None = None
     outcome: ActionOutcome | None = None
     plan: JsonObject | None = None
+    raised: dict[str, Any] | None = None  # limits of the run that are other ones from here on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 from django.db import connection
@@ -57,6 +58,11 @@ MATRIX: list[Case] = [
         "remove member",
         lambda house: (f"/accounts/members/{house.membership('viewer').id}/remove/", {}),
         {"admin": 302, "approver": 403, "operator": 403, "viewer": 403, "outsider": 404},
+    ),
+    (
+        "set the month's budget",
+        lambda house: ("/accounts/budget/", {"month_budget_usd": "200"}),
+        {"admin": 302, "approver": 403, "operator": 403, "viewer": 403, "outsider": 302},
     ),
     (
         "switch to the team",
@@ -357,3 +363,31 @@ def check_page(client: Client, path: str) -> None:
     assert page.count("<h1") == 1
     assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?![^>]*\bsrc=)(?![^>]*application/json)", page)
     assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+# --- the budget of a month -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("typed", "stored"), [("200", "200"), ("49.50", "49.5"), ("", None)])
+def test_an_admin_sets_the_months_budget(house: House, typed: str, stored: str | None) -> None:
+    page = house.client("admin").post("/accounts/budget/", {"month_budget_usd": typed}, follow=True)
+
+    house.team.refresh_from_db()
+    assert house.team.month_budget_usd == (None if stored is None else Decimal(stored))
+    assert "The budget is saved." in page.content.decode()
+    assert Receipt.objects.filter(team=house.team, kind="team.budget").count() == 1
+
+
+@pytest.mark.parametrize("typed", ["-1", "0", "many", "1.005", "99999999999"])
+def test_a_budget_that_is_none_is_refused_where_it_was_typed(house: House, typed: str) -> None:
+    page = house.client("admin").post("/accounts/budget/", {"month_budget_usd": typed})
+
+    house.team.refresh_from_db()
+    assert (page.status_code, house.team.month_budget_usd) == (422, None)
+    assert f'value="{typed}"' in page.content.decode()
+
+
+def test_who_may_not_set_the_budget_reads_it(house: House) -> None:
+    assert "No budget of a month is set." in house.client("viewer").get(SETTINGS).content.decode()
+    Team.objects.filter(id=house.team.id).update(month_budget_usd=Decimal("49.5"))
+    page = house.client("viewer").get(SETTINGS).content.decode()
+    assert "$49.50 in a calendar month." in page
+    assert "/accounts/budget/" not in page

@@ -141,6 +141,7 @@ class TurnLlm:
         self.judge: Answer = says("no verdict")
         self.wrap_up: Answer = says("wrapped up")
         self.errors: deque[Exception] = deque()
+        self.counts: Callable[[ModelRequest], int | None] = lambda request: None
         self.requests: list[ModelRequest] = []
         self.sent: list[list[JsonObject]] = []
 
@@ -157,6 +158,9 @@ class TurnLlm:
             raise Interrupted("interrupted")
         on_text(reply.text)
         return reply
+
+    def count_tokens(self, request: ModelRequest) -> int | None:
+        return self.counts(request)
 
     def _answer(self, request: ModelRequest) -> Answer:
         if request.output_schema is not None:
@@ -269,7 +273,8 @@ class World:
             clock=self.clock,
             tools=self.tools,
         )
-        return loop.advance(self.run, ports)
+        # As the store does it: a run that is taken up again has the limits it was given since.
+        return loop.advance(replace(self.run, limits=replace(self.run.limits, **self.journal.raised)), ports)
 
     def ended(self) -> Finished:
         outcome = self.advance()

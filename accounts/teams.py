@@ -1,0 +1,30 @@
+"""What a team sets for all of its runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import transaction
+
+from accounts import receipts
+from accounts.models import Team, User
+
+
+def month_budget(team: Team) -> Decimal | None:
+    """To the cent, as the form takes it."""
+    return None if team.month_budget_usd is None else team.month_budget_usd.quantize(Decimal("0.01"))
+
+
+def set_month_budget(team: Team, usd: Decimal | None, *, by: User) -> None:
+    """Holds from the next reservation on; None means no budget."""
+    with transaction.atomic():
+        Team.objects.filter(id=team.id).update(month_budget_usd=usd)
+        receipts.append(
+            team.id,
+            "team.budget",
+            actor=by,
+            subject_type="team",
+            subject_id=team.id,
+            payload={"month_budget_usd": None if usd is None else str(usd)},
+        )
+    team.month_budget_usd = usd
