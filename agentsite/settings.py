@@ -12,6 +12,8 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from agentsite.content_version import content_version
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -200,11 +202,11 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 USE_I18N = False
 
-STATIC_URL = "static/"
+STATIC_URL = f"static/{content_version(BASE_DIR / 'static')}/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "staticfiles"
 STATIC_ROOT.mkdir(exist_ok=True)
-# Served straight from static/ so that a fresh clone needs no collect step; whitenoise adds ETag and caching.
+# Served straight from static/ so that a fresh clone needs no collect step.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.e2e
 
 ORIGIN = "http://127.0.0.1:9"
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; img-src 'self' data:"
-LIVE = """
-import { connect } from "/static/js/ws.js";
-window.live = connect({ url: (after) => `/ws/runs/1/?after=${after}`, after: 3 });
+LIVE = f"""
+import {{ connect }} from "{settings.STATIC_URL}js/ws.js";
+window.live = connect({{ url: (after) => `/ws/runs/1/?after=${{after}}`, after: 3 }});
 """
 
 
@@ -42,10 +42,10 @@ class Sockets:
 
 def answer(route: Route) -> None:
     path = urlsplit(route.request.url).path
-    file = Path(settings.BASE_DIR, path.removeprefix("/"))
+    file = Path(settings.BASE_DIR, "static", path.removeprefix(settings.STATIC_URL))
     if path == "/live.js":
         route.fulfill(body=LIVE, content_type="text/javascript")
-    elif path.startswith("/static/") and file.is_file():
+    elif path.startswith(settings.STATIC_URL) and file.is_file():
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         route.fulfill(body=file.read_bytes(), content_type=kind)
     elif route.request.method == "POST":
@@ -181,15 +181,18 @@ def test_what_someone_types_is_not_replaced(live: Page, sockets: Sockets) -> Non
 
 
 def test_follow_stops_when_the_reader_scrolls_up_and_counts_what_came(live: Page, sockets: Sockets) -> None:
-    live.evaluate("""async () => {
+    live.evaluate(
+        """async (modules) => {
         document.querySelector("#timeline ol").outerHTML = '<ol id="log" class="payload"></ol>';
         document.querySelector("#timeline").insertAdjacentHTML("beforeend", '<button id="pill" hidden></button>');
         const log = document.querySelector("#log");
         log.style.setProperty("max-height", "200px");
         log.style.setProperty("overflow-y", "auto");
-        const { follow } = await import("/static/js/live.js");
+        const { follow } = await import(`${modules}live.js`);
         follow(document.querySelector("#log"), { pill: document.querySelector("#pill") });
-    }""")
+    }""",
+        f"{settings.STATIC_URL}js/",
+    )
     step = '<li id="s{0}" data-append="#log"><pre>{1}</pre></li>'
     for n in range(10):
         sockets.send(step.format(n, "\n" * 8))
