@@ -36,10 +36,13 @@ export function connect({ url, after = 0, onState, onElement }) {
     if (connection.closed) return;
     const target = new URL(url(connection.seq), location.href);
     target.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    socket = new WebSocket(target);
+    const early = window.earlySocket?.take(target);
+    socket = early?.socket ?? new WebSocket(target);
     socket.addEventListener("open", opened);
     socket.addEventListener("message", received);
     socket.addEventListener("close", lost);
+    if (socket.readyState === WebSocket.OPEN) opened();
+    early?.frames.forEach(take);
   }
 
   function opened() {
@@ -49,9 +52,12 @@ export function connect({ url, after = 0, onState, onElement }) {
   }
 
   function received(event) {
-    if (event.currentTarget !== socket) return;
+    if (event.currentTarget === socket) take(event.data);
+  }
+
+  function take(html) {
     connection.seen = Date.now();
-    connection.seq = Math.max(connection.seq, apply(event.data, onElement));
+    connection.seq = Math.max(connection.seq, apply(html, onElement));
   }
 
   function lost(event) {

@@ -84,6 +84,29 @@ def live(page: Page, sockets: Sockets) -> Page:
     return page
 
 
+def test_a_socket_that_was_opened_early_is_taken_over_with_what_it_brought(page: Page, sockets: Sockets) -> None:
+    page.evaluate(
+        """([source, socket]) => {
+            document.body.insertAdjacentHTML("beforeend", '<ol id="log"></ol>');
+            const script = document.createElement("script");
+            Object.assign(script, { src: source });
+            Object.assign(script.dataset, { socket });
+            document.head.append(script);
+        }""",
+        [f"{settings.STATIC_URL}js/early.js", "/ws/runs/1/?after=3"],
+    )
+    eventually(lambda: page.evaluate("'earlySocket' in window"))
+    sockets.send('<li id="s4" data-append="#log" data-seq="4">early</li>')
+    page.evaluate("new Promise((done) => setTimeout(done))")
+
+    page.add_script_tag(url="/live.js", type="module")
+
+    expect(page.locator("#s4")).to_have_text("early")
+    sockets.send('<li id="s5" data-append="#log" data-seq="5">late</li>')
+    expect(page.locator("#s5")).to_have_text("late")
+    assert len(sockets.opened) == 1
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_window(page: Page, width: int, scheme: str) -> None:
