@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-services e2e bench lint format
+.PHONY: help run test test-services e2e agentbarrier bench lint format
 
 help: ## list these targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ test-services: $(DEV) ## the same suite on the PostgreSQL and Redis of DATABASE_
 
 e2e: $(DEV) ## the browser tests; needs Chromium on the PATH
 	@env -u DATABASE_URL -u REDIS_URL $(BIN)/python -m pytest -m e2e tests $(ARGS)
+
+agentbarrier: $(DEV) ## the independent suite AgentBarrier over the product; leaves junit-agentbarrier.xml
+	@$(BIN)/python -m agentbarrier verify tests.agentbarrier.standalone:adapter --strict-skips \
+	  --operation-timeout 20 --tool-timeout 0.5 --junit junit-agentbarrier.xml $(ARGS)
 
 bench: $(DEV) ## the benchmarks
 	@$(BIN)/python -m tests.bench

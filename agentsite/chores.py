@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from approvals import reconcile
 from approvals.expire import expire_due
 from runs import documents, tasks, worker
 from traces.rollup import roll_due
@@ -12,7 +13,10 @@ WARM_UP_AFTER_S = 2.0
 
 
 def start() -> None:
-    worker.start(chores=[(5, expire_due), (10, documents.Upkeep()), (10, roll_due)])
+    worker.start(
+        chores=[(5, expire_due), (10, documents.Upkeep()), (10, roll_due)],
+        errands=[(5, reconcile.ask_due)],
+    )
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)
     warm_up.daemon = True

@@ -12,6 +12,7 @@ from runs.leases import Lease
 from runs.models import Run
 from runs.schemas import AgentIn
 from runs.store import DbBudget, DbControls, DbJournal, SystemClock
+from runs.tools.mcp import McpTool
 from runs.verdicts import DbVerdicts
 
 
@@ -39,12 +40,17 @@ def run_spec(run: Run) -> RunSpec:
 
 def build_ports(run: Run, lease: Lease) -> Ports:
     journal = DbJournal(run, lease)
+    controls = DbControls(run, lease)
+    tools = toolbox.tools_for(run)
+    for tool in tools.values():
+        if isinstance(tool, McpTool):
+            tool.heed(controls.cancelled)
     return Ports(
         journal=journal,
         llm=provider.Provider(),
         budget=DbBudget(run, lease, journal),
         verdicts=DbVerdicts(run, lease),
-        controls=DbControls(run, lease),
+        controls=controls,
         clock=SystemClock(),
-        tools=toolbox.tools_for(run),
+        tools=tools,
     )

@@ -235,6 +235,10 @@ class DbControls:
         self.lease.stopped.clear()
         return wish or None
 
+    def cancelled(self) -> bool:
+        """Whether a person wants the run to end. Asks the database only once a wish was seen."""
+        return self.interrupted() and Run.objects.filter(id=self.run.id, wish="cancel").exists()
+
     def messages(self) -> Sequence[tuple[str, str, str]]:
         rows = RunMessage.objects.filter(run_id=self.run.id).select_related("sender").order_by("created_at", "id")
         return [(str(row.id), row.sender.label, row.text) for row in rows]

@@ -34,7 +34,7 @@ from runs.human_side import human_side
 from runs.leases import Lease
 from runs.models import Action as ActionRow
 from runs.models import Batch, Run
-from runs.storable import storable
+from runs.storable import storable, storable_text
 
 ASK_FOR = dt.timedelta(hours=24)
 CHANGED = "the action differs from what was approved"
@@ -112,16 +112,16 @@ class DbVerdicts:
         # The row that was checked, not what was read of it before: nothing else may reach the tool.
         return replace(to_engine(row), status=ActionStatus.EXECUTING, fresh=True)
 
-    def ask_whether_it_happened(self, action: Action) -> None:
+    def ask_whether_it_happened(self, action: Action, why: str) -> None:
+        why = storable_text(f"{why} Whether it happened is not known.")
         with transaction.atomic():
             self._hold_lease()
-            why = "The connection broke or the worker died while this ran, and the tool cannot say whether it happened."
             batch = self._open_batch(
                 f"unknown:{action.intent}", [action.intent], why, "does not know whether 1 thing happened"
             )
             row = ActionRow.objects.get(id=action.id)
             if lifecycle.lose_execution(row.id, batch):
-                record(row, "action.unknown", batch=str(batch.id), batch_digest=batch_digest(batch))
+                record(row, "action.unknown", why=why, batch=str(batch.id), batch_digest=batch_digest(batch))
         live.ring_inbox(self.run.team_id)
 
     # --- helpers -----------------------------------------------------------------------------------------------------

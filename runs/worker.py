@@ -29,9 +29,14 @@ AT_ONCE = 500
 Chore = tuple[float, Callable[[], object]]
 
 
-def start(chores: Sequence[Chore] = ()) -> threading.Thread:
-    """Starts the thread. `chores` are (seconds between, function) of the rooms above this one."""
+def start(chores: Sequence[Chore] = (), errands: Sequence[Chore] = ()) -> threading.Thread:
+    """Starts the thread. `chores` are (seconds between, function) of the rooms above this one.
+
+    `errands` wait for a network: they have a thread of their own, because leases must be renewed meanwhile.
+    """
     every: list[Chore] = [(TICK_S, leases.watch), (4, leases.renew), (4, leases.beat), (2, sweep), *chores]
+    if errands:
+        threading.Thread(target=_run, args=(errands,), name="errands", daemon=True).start()
     thread = threading.Thread(target=_run, args=(every,), name="pulse", daemon=True)
     thread.start()
     return thread

@@ -50,7 +50,7 @@ from runs.engine.types import (
 
 
 class _Uncertain(Exception):
-    """Whether the effect happened is not known."""
+    """Whether the effect happened is not known. The text is a sentence on why."""
 
 
 class Hands:
@@ -268,8 +268,8 @@ class Hands:
     def _finish(self, key: str, begun: Step, action: Action) -> Step:
         try:
             return self.journal.once(key, StepKind.TOOL, lambda: self._execute(begun, action))
-        except _Uncertain:
-            self.verdicts.ask_whether_it_happened(action)
+        except _Uncertain as uncertain:
+            self.verdicts.ask_whether_it_happened(action, str(uncertain))
             return self._after_settlement(key, action)
 
     def _after_settlement(self, key: str, action: Action) -> Step:
@@ -296,27 +296,29 @@ class Hands:
         if tool is None and first_try:
             return self._acted(begun, action, ToolResult(content="The tool is not there any more.", is_error=True))
         if tool is None:
-            raise _Uncertain
+            raise _Uncertain("The worker died while this ran, and the tool is not there any more.")
         self.journal.in_flight(begun)
         if not first_try and not tool.spec.idempotent:
-            return self._reconciled(begun, tool, action)
+            return self._reconciled(begun, tool, action, "The worker died while this ran.")
         try:
             result = tool.execute(action.args, idempotency_key=action.id, timeout_s=self._timeout(tool))
         except ToolUnavailable as error:
             if not first_try:
                 raise Park(Parked(why="retry", retry_in_s=10)) from error
             return self._acted(begun, action, ToolResult(content=f"The tool is unavailable: {error}", is_error=True))
-        except (ToolTimeout, ToolConnectionLost):
-            return self._reconciled(begun, tool, action)
+        except ToolTimeout:
+            return self._reconciled(begun, tool, action, f"The tool did not answer in {self._timeout(tool):g} s.")
+        except ToolConnectionLost as error:
+            return self._reconciled(begun, tool, action, f"The connection broke while this ran: {error}.")
         return self._acted(begun, action, result)
 
-    def _reconciled(self, begun: Step, tool: Tool, action: Action) -> Step:
+    def _reconciled(self, begun: Step, tool: Tool, action: Action, why: str) -> Step:
         match tool.reconcile(action.id):
             case "happened":
                 return self._acted(begun, action, ToolResult(content="It happened; the tool's own answer was lost."))
             case "did_not_happen":
                 return self._acted(begun, action, ToolResult(content="It did not happen.", is_error=True))
-        raise _Uncertain
+        raise _Uncertain(why)
 
     def _acted(self, begun: Step, action: Action, result: ToolResult) -> Step:
         status = ActionStatus.FAILED if result.is_error else ActionStatus.SUCCEEDED
@@ -431,7 +433,8 @@ def _position(intent: str) -> int:
 
 def _settled_by_a_person(begun: Step, action: Action) -> Step:
     happened = action.status is ActionStatus.SUCCEEDED
-    said = "A person confirmed that this happened." if happened else "A person confirmed that this did not happen."
+    who = "A person" if action.decisions else "The tool, asked again,"
+    said = f"{who} confirmed that this {'happened' if happened else 'did not happen'}."
     output = action.result if action.result is not None else f"{said} {action.note}".strip()
     status = StepStatus.OK if happened else StepStatus.ERROR
     return replace(begun, status=status, output=output, summary=as_text(output)[:300])

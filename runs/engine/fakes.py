@@ -302,7 +302,7 @@ class FakeVerdicts:
         self.claims.append(action.intent)
         return replace(self._change(action.intent, status=ActionStatus.EXECUTING), fresh=True)
 
-    def ask_whether_it_happened(self, action: Action) -> None:
+    def ask_whether_it_happened(self, action: Action, why: str) -> None:
         self._change(action.intent, status=ActionStatus.UNKNOWN, asked=True)
         self.batches.setdefault(f"unknown:{action.intent}", [action.intent])
 

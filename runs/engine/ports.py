@@ -202,7 +202,7 @@ class Verdicts(Protocol):
         tool can tell them."""
         ...
 
-    def ask_whether_it_happened(self, action: Action) -> None:
+    def ask_whether_it_happened(self, action: Action, why: str) -> None:
         """executing -> unknown: it may or may not have happened and the tool cannot tell. A person settles it."""
         ...
 

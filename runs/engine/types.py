@@ -206,6 +206,7 @@ class ToolSpec:
     idempotent: bool = False
     can_plan: bool = False
     can_undo: bool = False
+    can_reconcile: bool = False
     timeout_s: float = 30.0
     server: str = ""
 

@@ -55,6 +55,7 @@ def spec_of(found: FoundTool, server: str, timeout_s: float = 30.0) -> ToolSpec:
         idempotent=found.idempotent,
         can_plan=found.plan is not None,
         can_undo=found.undo is not None,
+        can_reconcile=found.reconcile is not None,
         timeout_s=timeout_s,
         server=server,
     )

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ PLAN_META, RECONCILE_META, UNDO_META = "agentsite/plan", "agentsite/reconcile", 
 RISK_META = "agentsite/risk"
 OUTCOMES = ("happened", "did_not_happen", "unknown")
 SUMMARY_CHARACTERS = 500
+LOOK_EVERY_S = 0.2
 
 
 def discover(config: ServerConfig, slug: str, timeout: float = 20.0, *, allow_private: bool = False) -> list[FoundTool]:
@@ -144,7 +145,15 @@ class ServerPool:
         return {spec.name: McpTool(self, session, tool, spec) for tool, spec in specs}
 
     def call(
-        self, session: Session, name: str, args: JsonObject, *, meta: JsonObject, timeout_s: float, version: str = ""
+        self,
+        session: Session,
+        name: str,
+        args: JsonObject,
+        *,
+        meta: JsonObject,
+        timeout_s: float,
+        version: str = "",
+        given_up: Callable[[], bool] = lambda: False,
     ) -> mcp_types.CallToolResult:
         """Raises `ToolTimeout`, `ToolUnavailable` or `ToolConnectionLost`. With a `version`, calls no other."""
 
@@ -156,7 +165,7 @@ class ServerPool:
             return None
 
         call = partial(session.call, name, args, meta=meta, timeout_s=timeout_s, refuses=refuses)
-        return self._running().portal.start_task_soon(call).result()
+        return _result_unless(given_up, self._running().portal.start_task_soon(call))
 
     def input_schema(self, session: Session, name: str) -> JsonObject:
         """As the server describes it now, twins too; empty when there is no such tool. Raises `ToolUnavailable`."""
@@ -200,6 +209,15 @@ class ServerPool:
         self._running().tasks.start_soon(work)
 
 
+def _result_unless(given_up: Callable[[], bool], call: Future[mcp_types.CallToolResult]) -> mcp_types.CallToolResult:
+    """Waits for the call. One that is given up is cancelled, of which MCP tells the server: it may have acted."""
+    while not wait([call], timeout=LOOK_EVERY_S).done:
+        if given_up():
+            call.cancel()
+            raise ToolConnectionLost("the run was cancelled during the call")
+    return call.result()
+
+
 class _Host:
     """The loop's thread, and the task group in which connections are held open.
 
@@ -239,10 +257,15 @@ class McpTool:
         self._spec = spec
         self._schema = ArgumentSchema(spec.input_schema)
         self._in_doubt: set[str] = set()
+        self._given_up: Callable[[], bool] = lambda: False
 
     @property
     def spec(self) -> ToolSpec:
         return self._spec
+
+    def heed(self, given_up: Callable[[], bool]) -> None:
+        """From now on a call in flight is broken off, and the server told so, once `given_up` says true."""
+        self._given_up = given_up
 
     def validate(self, args: JsonObject) -> None:
         self._schema.check(args)
@@ -259,7 +282,14 @@ class McpTool:
         # What was approved is bound to a version; reads are not, so a new description does not stop them.
         version = "" if self._spec.effect is Effect.READ else self._spec.version
         try:
-            result = self._call(self._found.name, args, timeout_s=timeout_s, key=idempotency_key, version=version)
+            result = self._call(
+                self._found.name,
+                args,
+                timeout_s=timeout_s,
+                key=idempotency_key,
+                version=version,
+                given_up=self._given_up,
+            )
         except (ToolTimeout, ToolConnectionLost) as error:
             # A child whose connection broke is dead; a server elsewhere, or one that is only slow, works on.
             if isinstance(error, ToolTimeout) or self._session.config.transport == "http":
@@ -292,10 +322,19 @@ class McpTool:
         return self._call(twin, {_key_argument(schema): key}, timeout_s=self._spec.timeout_s, key=own_key or key)
 
     def _call(
-        self, name: str, args: JsonObject, *, timeout_s: float, key: str = "", version: str = ""
+        self,
+        name: str,
+        args: JsonObject,
+        *,
+        timeout_s: float,
+        key: str = "",
+        version: str = "",
+        given_up: Callable[[], bool] = lambda: False,
     ) -> mcp_types.CallToolResult:
         meta: JsonObject = {KEY_META: key} if key else {}
-        return self._pool.call(self._session, name, args, meta=meta, timeout_s=timeout_s, version=version)
+        return self._pool.call(
+            self._session, name, args, meta=meta, timeout_s=timeout_s, version=version, given_up=given_up
+        )
 
 
 # --- reading results --------------------------------------------------------------------------------------------------

@@ -238,8 +238,8 @@ class FusedVerdicts(FakeVerdicts):
         self.fuse.burn()
         return claimed
 
-    def ask_whether_it_happened(self, action: Action) -> None:
-        super().ask_whether_it_happened(action)
+    def ask_whether_it_happened(self, action: Action, why: str) -> None:
+        super().ask_whether_it_happened(action, why)
         self.fuse.burn()
 
     def tamper(self, intent: str, args: JsonObject) -> None:
