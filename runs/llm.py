@@ -335,7 +335,19 @@ def usage_of(usage: JsonObject) -> Usage:
         cache_read_tokens=_tokens(usage.get("cache_read_input_tokens")),
         cache_write_5m_tokens=five_minutes + unsplit,
         cache_write_1h_tokens=one_hour,
+        terms=_terms(usage),
     )
+
+
+def _terms(usage: JsonObject) -> str:
+    """What the provider says of the tier, the speed and the place of a call, as `Usage.terms`."""
+    geo = str(usage.get("inference_geo") or "").lower()
+    found = [
+        "batch" if usage.get("service_tier") == "batch" else "",
+        "fast" if usage.get("speed") == "fast" else "",
+        f"geo={geo}" if geo.isalnum() and len(geo) <= 12 and geo != "global" else "",
+    ]
+    return ";".join(filter(None, found))
 
 
 def _tokens(value: object) -> int:

@@ -199,6 +199,7 @@ class Step(models.Model):
     cache_expired_tokens = models.PositiveIntegerField(default=0)  # of those written: were there until too late
     cost_usd = UsdField(null=True)
     price_id = models.CharField(max_length=120, blank=True)
+    price_terms = models.CharField(max_length=40, blank=True)  # `Usage.terms`
     started_at = models.DateTimeField()
     duration_ms = models.PositiveBigIntegerField(default=0)
     attempt = models.PositiveSmallIntegerField(default=1)
@@ -416,3 +417,36 @@ class StaleHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.team_id} {self.hour:%Y-%m-%dT%H}"
+
+
+class PriceOverride(models.Model):
+    """What a team pays instead of the list price, from a day on. Never changed, because a step's `price_id` names it: a
+    new rate is a new row. Either `factor`, of the list price, or five rates in dollars for a million tokens."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="price_overrides")
+    model = models.CharField(max_length=120)  # a name, in which * stands for anything
+    geo = models.CharField(max_length=12, blank=True)  # only calls served there; with it, `factor` replaces our own
+    starts_on = models.DateField()
+    ends_on = models.DateField(null=True)  # the first day on which it no longer holds
+    factor = models.DecimalField(max_digits=9, decimal_places=6, null=True)
+    input = UsdField(null=True)
+    output = UsdField(null=True)
+    cache_read = UsdField(null=True)
+    cache_write_5m = UsdField(null=True)
+    cache_write_1h = UsdField(null=True)
+    note = models.CharField(max_length=200, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["model", "-starts_on", "-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(factor__isnull=False, input__isnull=True) | Q(factor__isnull=True, input__isnull=False),
+                name="a_factor_or_rates",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.starts_on}"

@@ -1,10 +1,18 @@
-"""What a model call costs, from the price list bundled with genai-prices. Offline: nothing here starts an update."""
+"""What a model call costs: the price list bundled with genai-prices, and what a team pays instead of it.
+
+Offline: nothing here starts an update.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 import genai_prices
 
@@ -16,20 +24,78 @@ PROVIDER = "anthropic"
 PRICE_LIST = f"genai-prices-{genai_prices.__version__}"
 SIMULATED = "simulated"
 NANODOLLAR = Decimal("0.000000001")
+MILLION = 1_000_000
+# The list has no prices by place; the provider adds a tenth to what is served in the United States only.
+GEO_FACTORS: Final = {"us": Decimal("1.1")}
+# A name the list does not know would silently give its standard price.
+CONTEXTS: Final[dict[str, dict[str, str]]] = {"batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
 
 
-def price(model: str, usage: Usage, *, simulated: bool, at: datetime) -> Price:
-    """`usd` to nine decimals; None when the price is unknown. `price_id` names the list and its entry. Never raises."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A row of `PriceOverride`. `rates` are dollars for a million tokens, by names of `Usage`; empty with a factor."""
+
+    id: str
+    model: str
+    geo: str
+    starts_on: date
+    ends_on: date | None
+    factor: Decimal | None
+    rates: dict[str, Decimal]
+
+    def holds(self, model: str, geo: str, day: date) -> bool:
+        in_time = self.starts_on <= day and (self.ends_on is None or day < self.ends_on)
+        return in_time and self.geo in ("", geo) and fnmatchcase(model.lower(), self.model.lower())
+
+
+def price(model: str, usage: Usage, *, simulated: bool, at: datetime, overrides: Sequence[Override] = ()) -> Price:
+    """`usd` to nine decimals; None when the price is unknown. `price_id` names the list and its entry, and what was
+    applied to it: "genai-prices-1.0/anthropic/m?batch&geo=us*1.1", "override/1a2b". Never raises."""
     if simulated:
         return Price(usd=Decimal(0), price_id=SIMULATED)
-    found = _calculate(model, usage, at)
-    if found is None:
+    asked = set(usage.terms.split(";")) - {""}
+    geo = next((term.removeprefix("geo=") for term in asked if term.startswith("geo=")), "")
+    ours = [one for one in overrides if one.holds(model, geo, at.astimezone(UTC).date())]
+    base = _base(model, usage, at, asked, ours)
+    if base is None:
         return Price(usd=None)
-    price_id = f"{PRICE_LIST}/{found.provider.id}/{found.model.id}"
-    return Price(usd=found.total_price.quantize(NANODOLLAR), price_id=price_id)
+    usd, price_id = base
+    factors = _factors(geo, ours)
+    for _, factor in factors:
+        usd *= factor
+    marks = [*sorted(asked & CONTEXTS.keys()), *(name for name, _ in factors)]
+    return Price(usd=usd.quantize(NANODOLLAR), price_id=(price_id + ("?" + "&".join(marks) if marks else ""))[:120])
 
 
-def worst_price(model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
+def _base(
+    model: str, usage: Usage, at: datetime, asked: set[str], ours: Sequence[Override]
+) -> tuple[Decimal, str] | None:
+    """Our own rates, the latest first; else the list. (dollars, id)."""
+    own = max((one for one in ours if one.rates), key=lambda one: (one.starts_on, one.id), default=None)
+    if own is not None:
+        tokens = (getattr(usage, name) * rate for name, rate in own.rates.items())
+        return sum(tokens, Decimal(0)) / MILLION, f"override/{own.id[-12:]}"
+    found = _calculate(model, usage, at, asked)
+    if found is None:
+        return None
+    return found.total_price, f"{PRICE_LIST}/{found.provider.id}/{found.model.id}"
+
+
+def _factors(geo: str, ours: Sequence[Override]) -> list[tuple[str, Decimal]]:
+    """(mark, factor). For a place a team's own factor stands instead of ours."""
+    latest: dict[str, tuple[Override, Decimal]] = {}
+    for one in sorted(ours, key=lambda one: (one.starts_on, one.id)):
+        if one.factor is not None:
+            latest[one.geo] = one, one.factor
+    found = [(f"override-{one.id[-12:]}*{factor.normalize():f}", factor) for one, factor in latest.values()]
+    if geo in GEO_FACTORS and geo not in latest:
+        found.append((f"geo={geo}*{GEO_FACTORS[geo]}", GEO_FACTORS[geo]))
+    return found
+
+
+def worst_price(
+    model: str, input_tokens: int, output_tokens: int, *, terms: str = "", overrides: Sequence[Override] = ()
+) -> Decimal | None:
     """The most a call of this size can cost: every input token at the dearest of the input and cache-write rates."""
     at = datetime.now(UTC)
     ways = (
@@ -37,21 +103,28 @@ def worst_price(model: str, input_tokens: int, output_tokens: int) -> Decimal | 
         Usage(cache_write_5m_tokens=input_tokens, output_tokens=output_tokens),
         Usage(cache_write_1h_tokens=input_tokens, output_tokens=output_tokens),
     )
-    prices = [found.total_price for usage in ways if (found := _calculate(model, usage, at)) is not None]
-    return max(prices).quantize(NANODOLLAR) if prices else None
+    prices = [
+        price(model, dataclasses.replace(usage, terms=terms), simulated=False, at=at, overrides=overrides).usd
+        for usage in ways
+    ]
+    return max((usd for usd in prices if usd is not None), default=None)
 
 
 def cache_saved(model: str, usage: Usage, *, at: datetime | None = None) -> Decimal | None:
     """What the same tokens would have cost without a cache, less what they cost. Negative when writing cost more."""
     at = at or datetime.now(UTC)
     plain = Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.output_tokens)
-    cached, uncached = _calculate(model, usage, at), _calculate(model, plain, at)
+    cached, uncached = _calculate(model, usage, at, set()), _calculate(model, plain, at, set())
     if cached is None or uncached is None:
         return None
-    return (uncached.total_price - cached.total_price).quantize(NANODOLLAR)
+    saved: Decimal = uncached.total_price - cached.total_price
+    return saved.quantize(NANODOLLAR)
 
 
-def _calculate(model: str, usage: Usage, at: datetime) -> genai_prices.types.PriceCalculation | None:
+def _calculate(model: str, usage: Usage, at: datetime, asked: set[str]) -> Any:
+    context: dict[str, str] = {}
+    for name in sorted(asked & CONTEXTS.keys()):
+        context |= CONTEXTS[name]
     try:
         return genai_prices.calc_price(
             genai_prices.Usage(
@@ -67,6 +140,7 @@ def _calculate(model: str, usage: Usage, at: datetime) -> genai_prices.types.Pri
             # Other providers' prices for a model of the same name are not what this endpoint bills.
             provider_id=PROVIDER,
             genai_request_timestamp=at,
+            price_context=context or None,
         )
     except LookupError:
         return None

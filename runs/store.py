@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
-from runs import audit, documents, family, lifecycle, live, pricing, stale
+from runs import audit, documents, family, lifecycle, live, pricing, rates, stale
 from runs.caches import expired_tokens
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
@@ -159,6 +159,8 @@ class DbBudget:
         self.lease = lease
         self.journal = journal
         self.family = family.family_of(run)
+        self._terms = ""
+        self._overrides = rates.of_team(run.team_id)
 
     def reserve(self, *, usd: Decimal, input_tokens: int, output_tokens: int) -> None:
         tokens = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens")
@@ -209,12 +211,16 @@ class DbBudget:
         return TeamMonth.objects.get_or_create(team_id=team_id, month=month, defaults=defaults)[0]
 
     def price(self, model: str, usage: Usage) -> Price:
-        return pricing.price(model, usage, simulated=settings.SIMULATED, at=timezone.now())
+        at = timezone.now()
+        if usage.terms:
+            self._terms = usage.terms
+        return pricing.price(model, usage, simulated=settings.SIMULATED, at=at, overrides=self._overrides)
 
     def worst_price(self, model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
         if settings.SIMULATED:  # as the provider: a run may outlive the day without a key
             return Decimal(0)
-        return pricing.worst_price(model, input_tokens, output_tokens)
+        # Served as the call before it: what a region or the fast mode costs more is reserved too.
+        return pricing.worst_price(model, input_tokens, output_tokens, terms=self._terms, overrides=self._overrides)
 
 
 class DbControls:
@@ -313,6 +319,7 @@ def _insert(run: Run, step: Step, expired: int) -> StepRow:
         cache_expired_tokens=expired,
         cost_usd=step.price.usd,
         price_id=step.price.price_id,
+        price_terms=usage.terms[:40],
         started_at=step.started_at or timezone.now(),
         duration_ms=step.duration_ms,
         attempt=step.attempt,
@@ -348,6 +355,7 @@ def _from_row(row: StepRow) -> Step:
             cache_read_tokens=row.cache_read_tokens,
             cache_write_5m_tokens=row.cache_write_5m_tokens,
             cache_write_1h_tokens=row.cache_write_1h_tokens,
+            terms=row.price_terms,
         ),
         price=Price(usd=row.cost_usd, price_id=row.price_id),
         started_at=row.started_at,

@@ -36,11 +36,18 @@ def band_of(prompt_tokens: int) -> int:
 
 
 def ledger(
-    model: str, price_id: str, counts: Mapping[str, int], expired: int, band: int, day: dt.date
+    model: str,
+    price_id: str,
+    counts: Mapping[str, int],
+    expired: int,
+    band: int,
+    day: dt.date,
+    paid_usd: Decimal = Decimal(0),
 ) -> tuple[Decimal, Decimal, Decimal] | None:
     """(saved by reads, paid for writes, lost to expiry) against the same tokens as plain input. What was written again
     because its time ran out is in the second too; the third says how much less it would have been as reads. None for
-    an unknown model; nothing where nothing was paid."""
+    an unknown model; nothing where nothing was paid. Where `price_id` says that `paid_usd` was not the list price (a
+    team's own, a batch, a region) all three are in proportion to it."""
     if price_id == SIMULATED:
         return Decimal(0), Decimal(0), Decimal(0)
     plain = rate(model, "input_tokens", band, day)
@@ -50,7 +57,11 @@ def ledger(
     written_short, written_long = counts["cache_write_5m_tokens"], counts["cache_write_1h_tokens"]
     paid = written_short * (short - plain) + written_long * (long - plain)
     dearest = long if written_long and not written_short else short
-    return counts["cache_read_tokens"] * (plain - read), paid, expired * (dearest - read)
+    share = Decimal(1)
+    if "?" in price_id or price_id.startswith("override/"):
+        listed = sum((counts[kind] * (rate(model, kind, band, day) or Decimal(0)) for kind in KINDS), Decimal(0))
+        share = paid_usd / listed if listed else share
+    return share * counts["cache_read_tokens"] * (plain - read), share * paid, share * expired * (dearest - read)
 
 
 def split(model: str, price_id: str, counts: Mapping[str, int], day: dt.date) -> dict[str, Decimal] | None:

@@ -175,9 +175,8 @@ def _of_group(row: Mapping[str, Any]) -> Tally:
     for kind, count in counts.items():
         setattr(part, kind, count)
     if any(counts[kind] for kind in caching.CACHE_KINDS):
-        ledger = caching.ledger(
-            row["model"], row["price_id"], counts, int(row["expired"]), row["band"], row["hour"].date()
-        )
+        paid, day, expired = usd(row["nano"]), row["hour"].date(), int(row["expired"])
+        ledger = caching.ledger(row["model"], row["price_id"], counts, expired, row["band"], day, paid)
         if ledger is None:
             part.unknown_savings = row["steps"]
         else:

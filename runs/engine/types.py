@@ -237,13 +237,17 @@ class ToolPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the Messages API counts them: `input_tokens` excludes what was read from or written to the cache."""
+    """Tokens as the Messages API counts them: `input_tokens` excludes what was read from or written to the cache.
+
+    `terms` is how the call was served where that changes its price: "batch", "fast", "geo=us", joined by ";".
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    terms: str = ""
 
     @property
     def prompt_tokens(self) -> int:

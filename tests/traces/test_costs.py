@@ -170,7 +170,8 @@ def test_the_parts_of_a_step_are_its_price() -> None:
         "output_tokens": 1_180,
     }
     parts = caching.split("claude-sonnet-5-5", "", counts, T0.date())
-    whole = pricing.price("claude-sonnet-5-5", Usage(**counts), simulated=False, at=T0).usd
+    usage = Usage(**counts)  # type: ignore[arg-type]
+    whole = pricing.price("claude-sonnet-5-5", usage, simulated=False, at=T0).usd
     assert parts is not None
     assert sum(parts.values()) == whole
 

@@ -308,7 +308,7 @@ def call(at: float, **usage: int) -> types.Step:
         kind=types.StepKind.MODEL,
         title="Decide",
         model="m",
-        usage=types.Usage(**usage),
+        usage=types.Usage(**usage),  # type: ignore[arg-type]
         started_at=T0 + dt.timedelta(seconds=at),
         duration_ms=10_000,
     )
