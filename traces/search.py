@@ -17,10 +17,11 @@ from typing import Any
 from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When, Window
 from django.db.models.functions import RowNumber
 
+from runs.engine.words import plain_text
 from runs.models import Run, Step
 from traces import matching
 from traces.query import Query
-from traces.snippets import Snippet, plain_text, snippet
+from traces.snippets import Snippet, snippet
 
 LIMIT = 50
 MAX_LIMIT = 200

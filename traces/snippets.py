@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 LENGTH = 160
 LEAD = 40
@@ -30,23 +29,6 @@ class Snippet:
             pieces += [(self.text[at:start], False), (self.text[start:end], True)]
             at = end
         return [(piece, hit) for piece, hit in [*pieces, (self.text[at:], False)] if piece]
-
-
-def plain_text(value: Any) -> str:
-    """Any JSON value as running text: what is said in it, without brackets and quotes."""
-    return " · ".join(piece for piece in _pieces(value, "") if piece)
-
-
-def _pieces(value: Any, name: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _pieces(inner, str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _pieces(inner, name)
-    elif value is not None and value != "":
-        shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        yield shown if name in ("", "text", "content") else f"{name}: {shown}"
 
 
 def snippet(texts: Sequence[tuple[str, str]], words: Sequence[str], seq: int | None) -> Snippet | None:

@@ -47,6 +47,7 @@ from runs.engine.types import (
     ToolPlan,
     ToolResult,
 )
+from runs.engine.words import plain_text
 
 
 class _Uncertain(Exception):
@@ -405,7 +406,7 @@ class Hands:
             begun,
             status=status,
             output=output,
-            summary=text[:300],
+            summary=" ".join(plain_text(output).split())[:300],
             error=text[:2000] if status in (StepStatus.ERROR, StepStatus.TIMEOUT) else "",
             duration_ms=max(0, round((self.clock.now() - started).total_seconds() * 1000)),
         )
