@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from accounts.models import Receipt, Team, User
 from accounts.schemas import type_of_payload
 
+EXPORT_PAGE = 500
 LARGEST_EXACT = 2**53 - 1
 """RFC 8785 knows numbers as doubles. PostgreSQL gives 1e22 back as an integer: beyond this, both are hashed alike."""
 
@@ -121,6 +122,26 @@ def _broken_links(team: Team) -> Iterator[Problem]:
         expected_seq, prev_hash = receipt.seq + 1, receipt.hash
 
 
+def is_own_hash(receipt: Receipt) -> bool:
+    """Whether the receipt is what was written, by itself: `verify` says whether it stands in its place."""
+    return receipt.hash == _hash_or_empty(receipt)
+
+
+def in_order(team_id: uuid.UUID, *, after: int = 0) -> Iterator[Receipt]:
+    """Page by page, each read by itself: an export holds nothing open however long its reader takes."""
+    while True:
+        page = list(Receipt.objects.filter(team_id=team_id, seq__gt=after).order_by("seq")[:EXPORT_PAGE])
+        yield from page
+        if len(page) < EXPORT_PAGE:
+            return
+        after = page[-1].seq
+
+
+def as_json(receipt: Receipt) -> str:
+    """One line, canonical JSON: the very bytes of which `hash` is the SHA-256, but for `hash` itself."""
+    return rfc8785.dumps({**_fields(receipt), "hash": receipt.hash}).decode()
+
+
 def _hash_or_empty(receipt: Receipt) -> str:
     try:
         return _hash(receipt)
@@ -130,20 +151,23 @@ def _hash_or_empty(receipt: Receipt) -> str:
 
 def _hash(receipt: Receipt) -> str:
     """SHA-256 in hex over canonical JSON (RFC 8785) of every field but the hash itself."""
-    fields: dict[str, JsonValue] = {
+    return digest_of(_fields(receipt))
+
+
+def _fields(receipt: Receipt) -> dict[str, JsonValue]:
+    return {
         "actor": str(receipt.actor_id) if receipt.actor_id else None,
         "actor_label": receipt.actor_label,
         "at": receipt.at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
         "id": str(receipt.id),
         "kind": receipt.kind,
-        "payload": receipt.payload,
+        "payload": _as_doubles(receipt.payload),
         "prev_hash": receipt.prev_hash,
         "seq": receipt.seq,
         "subject_id": receipt.subject_id,
         "subject_type": receipt.subject_type,
         "team": str(receipt.team_id),
     }
-    return digest_of(fields)
 
 
 def digest_of(value: JsonValue) -> str:

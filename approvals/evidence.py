@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import Q
+
 from accounts import receipts
 from accounts.models import Receipt, Team
 from accounts.receipts import Problem
@@ -24,7 +26,11 @@ DECISION = (
     "shown_version",
     "channel",
     "at",
+    "viewed_at",
+    "opened_details",
+    "decided_together",
 )
+VIEWED = "batch.viewed"
 PRUNED = "run.pruned"
 """A receipt of this kind about a run says that its rows were taken away on purpose."""
 AT_ONCE = 1000
@@ -66,6 +72,34 @@ def verify(team: Team) -> list[Problem]:
     return sorted(problems, key=lambda problem: problem.seq)
 
 
+def verify_action(action: Action) -> list[Problem]:
+    """The same for one action: its row, its decisions, its batch, and each receipt of them by its own hash."""
+    said = _Said()
+    problems: list[Problem] = []
+    for receipt in receipts_of(action):
+        if not receipts.is_own_hash(receipt):
+            problems.append(Problem(receipt.seq, "changed", "this receipt is not what was written"))
+        problems += said.read(receipt)
+    mine = str(action.id)
+    proof = said.actions.get(mine)
+    problems += _held_against(proof, (audit.facts_digest(action), audit.state_digest(action)), "this action")
+    for decision in Decision.objects.filter(action=action):
+        known = said.decisions.pop(str(decision.id), None)
+        problems += _held_against(known, (decision_digest(decision),), f"the decision “{decision.verdict}”")
+    problems += said.missing(said.decisions, "decision")
+    for batch in Batch.objects.filter(id__in=said.batches):
+        problems += _held_against(said.batches[str(batch.id)], (audit.batch_digest(batch),), "its batch")
+    return problems
+
+
+def receipts_of(action: Action) -> list[Receipt]:
+    """Everything on record of one action, and of its batch being seen, oldest first."""
+    of_action = Q(subject_type="action", subject_id=str(action.id))
+    of_batch = Q(subject_type="batch", subject_id=str(action.batch_id))
+    found = Receipt.objects.filter(of_action | of_batch, team_id=action.run.team_id).select_related("actor")
+    return list(found.order_by("seq"))
+
+
 @dataclass(slots=True)
 class _Proof:
     """The last word of the chain on one row."""
@@ -88,6 +122,8 @@ class _Said:
         payload: dict[str, Any] = receipt.payload if isinstance(receipt.payload, dict) else {}
         if receipt.kind == PRUNED:
             self.pruned.add(receipt.subject_id)
+        if receipt.kind == VIEWED:
+            yield from self._viewed(receipt, payload)
         if receipt.subject_type != "action" or "facts" not in payload:
             return
         run = str(payload.get("run"))
@@ -100,6 +136,14 @@ class _Said:
             self.decisions[str(decision)] = _Proof(receipt.seq, run, (str(payload.get("decision_digest")),))
         if shown := payload.get("batch_digest"):
             self.batches[str(payload.get("batch"))] = _Proof(receipt.seq, run, (str(shown),))
+
+    def _viewed(self, receipt: Receipt, payload: dict[str, Any]) -> Iterator[Problem]:
+        """What a person was shown must be what was proposed."""
+        for action_id, facts in payload.get("actions", {}).items():
+            known = self.actions.get(action_id)
+            if known is not None and known.digests[0] != facts:
+                detail = f"action {action_id} had been changed in the database when {receipt.actor_label} saw it"
+                yield Problem(receipt.seq, "changed", detail)
 
     def missing(self, proofs: dict[str, _Proof], noun: str) -> Iterator[Problem]:
         """Of what is left once every row that exists was taken out."""

@@ -30,6 +30,7 @@ class Post:
     kinds: Mapping[uuid.UUID, str]
     digests: Mapping[uuid.UUID, str]
     drafts: Mapping[uuid.UUID, Draft]
+    opened: frozenset[str] | None  # actions whose details were opened; None without scripts
 
     @property
     def lines(self) -> list[Line]:
@@ -52,7 +53,16 @@ class Post:
 
     def _said(self, action: uuid.UUID, verdict: Verdict, *, note: str = "", reason: str = "", answer: str = "") -> Line:
         digest = self.digests[action]
-        return Line(action=action, digest=digest, verdict=verdict, note=note, reason=reason, answer=answer)
+        opened = None if self.opened is None else str(action) in self.opened
+        return Line(
+            action=action,
+            digest=digest,
+            verdict=verdict,
+            note=note,
+            reason=reason,
+            answer=answer,
+            opened_details=opened,
+        )
 
 
 def read_post(data: QueryDict) -> Post:
@@ -78,6 +88,7 @@ def read_post(data: QueryDict) -> Post:
         kinds={action: data.get(f"kind-{action}", "action") for action in shown},
         digests={action: data.get(f"digest-{action}", "") for action in shown},
         drafts=drafts,
+        opened=frozenset(data.get("opened", "").split()) if "opened" in data else None,
     )
 
 

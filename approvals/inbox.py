@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import Team, User
-from approvals import duties, editing, evidence
+from approvals import duties, editing, evidence, viewing
 from approvals.models import REASON_WORDS, Decision, Reason, Verdict
 from runs import audit, doorbell, lifecycle, live
 from runs.engine.ports import InvalidArguments
@@ -55,6 +55,7 @@ class Line:
     note: str = ""
     reason: str = ""
     answer: str = ""
+    opened_details: bool | None = None  # not known without scripts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,10 +191,13 @@ class _Deciding:
         found = Action.objects.filter(batch=batch).select_related("decided_by", "superseded_by")
         self.actions = {action.id: action for action in found.prefetch_related("decisions__actor")}
         self.changed = False
+        self.viewed_at = viewing.first_seen(batch, access.user) if channel == "web" else None
+        self.together = 1
         self.team = Team.objects.get(id=access.team.id)
 
     def all(self, lines: Sequence[Line]) -> list[Outcome]:
         times = Counter(line.action for line in lines)
+        self.together = len(lines)
         return [
             self._invalid(line, "This action is listed more than once.") if times[line.action] > 1 else self._one(line)
             for line in lines
@@ -330,6 +334,9 @@ class _Deciding:
             shown_version=self.version,
             channel=self.channel,
             at=self.now,
+            viewed_at=self.viewed_at,
+            opened_details=line.opened_details,
+            decided_together=self.together,
         )
         evidence.record_decision(decision, superseded_by)
         self.changed = True

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.ids import new_id
-from runs.models import Action
+from runs.models import Action, Batch
 
 
 class Verdict(StrEnum):
@@ -37,6 +37,25 @@ REASON_WORDS = {
     Reason.NOT_NEEDED: "Not needed",
     Reason.OTHER: "Something else",
 }
+
+
+class Viewing(models.Model):
+    """The first time a person saw a batch in one of its versions, while it was open."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="viewings")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    version = models.PositiveIntegerField()
+    at = models.DateTimeField()
+
+    team_path = "batch__run__team_id"
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [models.UniqueConstraint(fields=["batch", "user", "version"], name="first_view_once_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.batch_id}"
 
 
 class AppendOnly(models.QuerySet["Decision"]):
@@ -66,6 +85,10 @@ class Decision(models.Model):
     shown_digest = models.CharField(max_length=64)
     shown_version = models.PositiveIntegerField()
     channel = models.CharField(max_length=8)  # web | api
+    # How the person worked, for `measures`. Null: not known, as for decisions over the API.
+    viewed_at = models.DateTimeField(null=True)
+    opened_details = models.BooleanField(null=True)
+    decided_together = models.PositiveIntegerField(default=1)  # actions in the same request
     at = models.DateTimeField()
 
     team_path = "action__run__team_id"

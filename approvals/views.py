@@ -17,7 +17,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from accounts.access import Right, get
 from accounts.http import HttpRequest
-from approvals import editing, forms, inbox, presenter
+from approvals import editing, forms, inbox, presenter, viewing
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
 from approvals.presenter import BatchView, Draft
@@ -35,6 +35,8 @@ def inbox_page(request: HttpRequest) -> HttpResponse:
         return render(request, "approvals/decided.html", _decided(request))
     context = _list(request)
     first = context["views"][0] if context["views"] else None
+    if first is not None:
+        viewing.note(request.access, get(request.access, Batch, first.id))
     # On a phone the list comes first; elsewhere there is room for the batch that expires soonest.
     return render(request, "approvals/inbox.html", {**context, "batch": first, "opened": False})
 
@@ -42,7 +44,9 @@ def inbox_page(request: HttpRequest) -> HttpResponse:
 @require_GET
 @vary_on_headers("HX-Request")
 def batch_page(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
-    return _page(request, _load(request, batch_id))
+    batch = _load(request, batch_id)
+    viewing.note(request.access, batch)
+    return _page(request, batch)
 
 
 @require_POST

@@ -15,6 +15,8 @@ from accounts import receipts
 from accounts.models import Receipt, User
 from runs.models import Action, Batch
 
+FORM = 1
+"""Of the digests. Receipts name it, so that older ones can be read by their own form once a column was added."""
 FACTS = (
     "run_id",
     "intent",
@@ -78,6 +80,7 @@ def record(
             "tool": fresh.tool,
             "digest": fresh.digest,
             **payload,
+            "form": FORM,
             "facts": facts_digest(fresh),
             "state": state_digest(fresh),
         },

@@ -8,6 +8,8 @@ import pytest
 
 from accounts.access import Access
 from approvals import evidence
+from approvals.models import Decision
+from runs import audit
 from runs.engine.types import ActionStatus
 from runs.models import Action, Batch, Run
 from runs.verdicts import digest_of
@@ -23,6 +25,20 @@ def run(crew: Access, shop: LocalShop, model: Model) -> Run:
     """Waits for a decision on one refund."""
     model.says(uses(REFUNDS), "One refund waits.", "Done.")
     return advance(launch(crew))
+
+
+@pytest.mark.parametrize(
+    ("model", "proven", "free"),
+    [
+        (Action, {*audit.FACTS, *audit.STATE}, {"id"}),
+        (Decision, set(evidence.DECISION), {"id"}),
+        (Batch, set(audit.BATCH), {"id", "status", "version", "expires_at", "closed_at"}),
+    ],
+    ids=["action", "decision", "batch"],
+)
+def test_every_column_is_proven(model: type[Any], proven: set[str], free: set[str]) -> None:
+    """A new column of an action belongs into `audit.FACTS` if it never changes once proposed, else into `STATE`."""
+    assert {column.attname for column in model._meta.concrete_fields} == proven | free
 
 
 @pytest.mark.parametrize(
