@@ -18,15 +18,18 @@ from django.utils import timezone
 from runs import lifecycle
 from runs.engine.types import RunStatus
 from runs.models import Run, WorkerHeartbeat
+from runs.recording import Wishes
 
 
 @dataclass(slots=True)
 class Lease:
-    """`stopped` is set when a person wants the run to stop, or when the lease is gone."""
+    """`stopped` is set when a person wants the run to stop, or when the lease is gone. `wishes` is what the last write
+    of the run's row saw, until it is heeded."""
 
     run_id: uuid.UUID
     owner: str
     stopped: threading.Event = field(default_factory=threading.Event)
+    wishes: Wishes | None = None
 
 
 _held: dict[str, Lease] = {}

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT_SECONDS = 900
 
 AWAY_FOR_S = 1.0
+Command = tuple[str | bytes | int, ...]
 
 
 @dataclass(slots=True)
@@ -43,29 +44,27 @@ def inbox_group(team_id: uuid.UUID | str) -> str:
 
 def ring(run_id: uuid.UUID | str, seq: int) -> None:
     """Something of this run changed; steps up to `seq` are committed."""
-    _publish(run_group(run_id), {"type": "ring", "seq": seq})
+    _send(_message(run_group(run_id), {"type": "ring", "seq": seq}))
 
 
 def ring_inbox(team_id: uuid.UUID | str) -> None:
-    _publish(inbox_group(team_id), {"type": "ring"})
+    _send(_message(inbox_group(team_id), {"type": "ring"}))
 
 
 def in_flight(run_id: uuid.UUID | str, begun: dict[str, Any]) -> None:
     """A step has begun: `{key, kind, title, model, tool, started_at}`. Kept for late joiners until it is recorded."""
-    _store(run_id, {**begun, "text": ""})
-    _publish(run_group(run_id), {"type": "begun", "step": begun})
+    _send(_kept(run_id, {**begun, "text": ""}), _message(run_group(run_id), {"type": "begun", "step": begun}))
 
 
 def delta(run_id: uuid.UUID | str, begun: dict[str, Any], text: str, offset: int) -> None:
     """More text of the call in flight; `offset` is the length of what came before."""
-    _store(run_id, {**begun, "text": text})
-    _publish(run_group(run_id), {"type": "delta", "key": begun["key"], "text": text[offset:], "offset": offset})
+    more = {"type": "delta", "key": begun["key"], "text": text[offset:], "offset": offset}
+    _send(_kept(run_id, {**begun, "text": text}), _message(run_group(run_id), more))
 
 
 def landed(run_id: uuid.UUID | str, seq: int) -> None:
     """The step in flight is recorded."""
-    _quietly(lambda: _client.delete(_in_flight_key(run_id)))
-    ring(run_id, seq)
+    _send(("DEL", _in_flight_key(run_id)), _message(run_group(run_id), {"type": "ring", "seq": seq}))
 
 
 def read_in_flight(run_id: uuid.UUID | str) -> dict[str, Any] | None:
@@ -78,12 +77,24 @@ def _in_flight_key(run_id: uuid.UUID | str) -> str:
     return f"agentsite:in_flight:{run_id}"
 
 
-def _store(run_id: uuid.UUID | str, value: dict[str, Any]) -> None:
-    _quietly(lambda: _client.set(_in_flight_key(run_id), json.dumps(value), ex=IN_FLIGHT_SECONDS))
+def _kept(run_id: uuid.UUID | str, value: dict[str, Any]) -> Command:
+    return ("SET", _in_flight_key(run_id), json.dumps(value), "EX", IN_FLIGHT_SECONDS)
 
 
-def _publish(group: str, message: dict[str, Any]) -> None:
-    _quietly(lambda: _client.publish(f"asgi__group__{group}", msgpack.packb(message)))
+def _message(group: str, message: dict[str, Any]) -> Command:
+    return ("PUBLISH", f"asgi__group__{group}", msgpack.packb(message))
+
+
+def _send(*commands: Command) -> None:
+    """In one round trip."""
+
+    def send() -> None:
+        pipeline = _client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        pipeline.execute()
+
+    _quietly(send)
 
 
 def _quietly(call: Callable[[], Any]) -> Any:

@@ -19,10 +19,15 @@ MARKED_AFTER = dt.timedelta(minutes=1)
 ROLLED_AFTER = dt.timedelta(minutes=5)
 
 
-def mark(team_id: uuid.UUID, *moments: dt.datetime) -> None:
-    """Within the transaction that writes steps of those moments, or of runs created then."""
+def hours_over(*moments: dt.datetime) -> set[dt.datetime]:
+    """The hours that have to be marked by whoever writes steps of those moments, or of runs created then."""
     latest = timezone.now() - MARKED_AFTER - HOUR
-    mark_hours(team_id, {hour for hour in map(hour_of, moments) if hour <= latest})
+    return {hour for hour in map(hour_of, moments) if hour <= latest}
+
+
+def mark(team_id: uuid.UUID, *moments: dt.datetime) -> None:
+    """Within the transaction of the write."""
+    mark_hours(team_id, hours_over(*moments))
 
 
 def mark_hours(team_id: uuid.UUID, hours: Iterable[dt.datetime]) -> None:

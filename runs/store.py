@@ -6,20 +6,20 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, Sum
+from django.db.models import F, Sum
 from django.utils import timezone
 
-from runs import audit, documents, family, lifecycle, live, pricing, rates, stale
+from runs import audit, family, lifecycle, live, pricing, rates, recording, stale
 from runs.caches import expired_tokens
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
-    WORK_KINDS,
     ActionOutcome,
     Price,
     RunStatus,
@@ -31,7 +31,7 @@ from runs.engine.types import (
     Usage,
 )
 from runs.leases import Lease
-from runs.models import Action, Run, RunMessage, StepPayload, TeamMonth
+from runs.models import Action, Run, RunMessage, TeamMonth
 from runs.models import Step as StepRow
 from runs.storable import storable
 
@@ -105,19 +105,21 @@ class DbJournal:
 
     def _commit(self, step: Step) -> Step:
         step = replace(step, seq=self.run.last_seq + 1)
-        totals = _totals_after(self.run, step)
-        with transaction.atomic():
-            held = Run.objects.filter(
-                id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner, last_seq=self.run.last_seq
-            )
-            changes = {**totals, **({"plan": step.plan} if step.plan is not None else {}), **(step.raised or {})}
-            if held.update(**changes, **_NOTHING_RESERVED) != 1:
+        totals = recording.totals_after(self.run, step)
+        changes = {**totals, **_NOTHING_RESERVED, **(step.raised or {})}
+        if step.plan is not None:
+            changes["plan"] = step.plan
+        late = stale.hours_over(step.started_at or timezone.now(), self.run.created_at)
+        expired = expired_tokens(step, self._last_call(step))
+        more = late or self._month is not None or step.outcome is not None or step.kind is StepKind.MESSAGE
+        with transaction.atomic() if more else nullcontext():
+            self.lease.wishes = recording.record(self.run, self.lease.owner, changes, step, expired)
+            if self.lease.wishes is None:
                 raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
-            row = _insert(self.run, step, expired_tokens(step, self._last_call(step)))
-            stale.mark(self.run.team_id, row.started_at, self.run.created_at)
+            stale.mark_hours(self.run.team_id, late)
             self._settle_month(step)
             if step.outcome is not None:
-                self._end_execution(step.outcome, row)
+                self._end_execution(step.outcome, step.seq)
             if step.kind is StepKind.MESSAGE:
                 RunMessage.objects.filter(id=step.key.removeprefix("message:")).update(delivered_seq=step.seq)
         for name, value in totals.items():
@@ -134,12 +136,12 @@ class DbJournal:
         calls = (one for one in reversed(self._steps.values()) if one.kind is step.kind and one.model == step.model)
         return next(calls, None)
 
-    def _end_execution(self, outcome: ActionOutcome, row: StepRow) -> None:
+    def _end_execution(self, outcome: ActionOutcome, seq: int) -> None:
         action = Action.objects.select_related("run").get(id=outcome.action_id)
         intact = audit.is_intact(action)
         if not lifecycle.end_execution(action.id, outcome.status, outcome.result):
             raise LeaseLost(f"action {outcome.action_id} was not executing")
-        audit.record(action, f"action.{outcome.status}", seq=row.seq, tampered=not intact)
+        audit.record(action, f"action.{outcome.status}", seq=seq, tampered=not intact)
 
     def _settle_month(self, step: Step) -> None:
         if self._month is None:
@@ -163,25 +165,18 @@ class DbBudget:
         self._overrides = rates.of_team(run.team_id)
 
     def reserve(self, *, usd: Decimal, input_tokens: int, output_tokens: int) -> None:
-        tokens = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens")
-        with transaction.atomic():
+        with transaction.atomic() if self._is_shared() else nullcontext():
             if not self.family.is_alone:
                 family.hold(self.family)
-            fits = Run.objects.filter(
-                Q(max_cost_usd__isnull=True) | Q(max_cost_usd__gte=F("cost_usd") + usd),
-                Q(max_input_tokens__isnull=True) | Q(max_input_tokens__gte=tokens + input_tokens),
-                Q(max_output_tokens__isnull=True) | Q(max_output_tokens__gte=F("output_tokens") + output_tokens),
-                id=self.run.id,
-                lease_owner=self.lease.owner,
-            )
-            reserved = fits.update(
-                reserved_usd=usd, reserved_input_tokens=input_tokens, reserved_output_tokens=output_tokens
-            )
-            if reserved != 1:
+            if not recording.reserve(self.run.id, self.lease.owner, usd, input_tokens, output_tokens):
                 raise BudgetExceeded(StopReason.MAX_COST, "what is left of the budget does not cover another step")
             if not self.family.is_alone:
                 family.check(self.family)
             self._reserve_month(usd)
+
+    def _is_shared(self) -> bool:
+        """Whether others reserve against the same limits: then more than one row has to be looked at."""
+        return not self.family.is_alone or self.run.team.month_budget_usd is not None
 
     def _reserve_month(self, usd: Decimal) -> None:
         """Within the transaction of the run's own reservation. What the team has reserved is summed afresh from its
@@ -229,25 +224,34 @@ class DbControls:
     def __init__(self, run: Run, lease: Lease) -> None:
         self.run = run
         self.lease = lease
+        self._messages: list[tuple[str, str, str]] = []
 
     def interrupted(self) -> bool:
         return self.lease.stopped.is_set()
 
     def check(self) -> str | None:
-        row = Run.objects.filter(id=self.run.id, status=RunStatus.RUNNING, lease_owner=self.lease.owner)
-        wish = row.values_list("wish", flat=True).first()
-        if wish is None:
-            raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+        """Every write of the run's row tells what people wish at that moment: read only where none came before."""
+        seen = self._afresh() if self.lease.stopped.is_set() or self.lease.wishes is None else self.lease.wishes
         self.lease.stopped.clear()
-        return wish or None
+        self.lease.wishes = None
+        return seen.wish or None
 
     def cancelled(self) -> bool:
         """Whether a person wants the run to end. Asks the database only once a wish was seen."""
         return self.interrupted() and Run.objects.filter(id=self.run.id, wish="cancel").exists()
 
     def messages(self) -> Sequence[tuple[str, str, str]]:
-        rows = RunMessage.objects.filter(run_id=self.run.id).select_related("sender").order_by("created_at", "id")
-        return [(str(row.id), row.sender.label, row.text) for row in rows]
+        sent = (self.lease.wishes or self._afresh()).messages
+        if len(self._messages) < sent:
+            rows = RunMessage.objects.filter(run_id=self.run.id).select_related("sender").order_by("created_at", "id")
+            self._messages = [(str(row.id), row.sender.label, row.text) for row in rows]
+        return self._messages
+
+    def _afresh(self) -> recording.Wishes:
+        found = recording.wishes(self.run.id, self.lease.owner)
+        if found is None:
+            raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+        return found
 
 
 def _storable(step: Step) -> Step:
@@ -276,60 +280,6 @@ def _in_transaction() -> bool:
     connection = transaction.get_connection()
     # A test case's own transaction is not ours.
     return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-
-
-def _totals_after(run: Run, step: Step) -> dict[str, Any]:
-    """The run's totals with this step. Absolute values, exact in Decimal: the lease makes this their only writer."""
-    usage, cost = step.usage, step.price.usd
-    is_call = step.kind in (StepKind.MODEL, StepKind.PLAN, StepKind.EVALUATE)
-    return {
-        "last_seq": step.seq,
-        "work_steps": run.work_steps + (step.kind in WORK_KINDS),
-        "model_calls": run.model_calls + is_call,
-        "tool_calls": run.tool_calls + (step.kind is StepKind.TOOL),
-        "unpriced_steps": run.unpriced_steps + (cost is None),
-        "input_tokens": run.input_tokens + usage.input_tokens,
-        "output_tokens": run.output_tokens + usage.output_tokens,
-        "cache_read_tokens": run.cache_read_tokens + usage.cache_read_tokens,
-        "cache_write_tokens": run.cache_write_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
-        "cost_usd": run.cost_usd + (cost or Decimal(0)),
-    }
-
-
-def _insert(run: Run, step: Step, expired: int) -> StepRow:
-    usage = step.usage
-    row = StepRow.objects.create(
-        run_id=run.id,
-        seq=step.seq,
-        key=step.key,
-        kind=step.kind,
-        status=step.status,
-        title=step.title[:200],
-        summary=step.summary[:300],
-        tool=step.tool[:120],
-        tool_call_id=step.tool_call_id[:120],
-        confidence=step.confidence,
-        score=step.score,
-        model=step.model[:120],
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_5m_tokens=usage.cache_write_5m_tokens,
-        cache_write_1h_tokens=usage.cache_write_1h_tokens,
-        cache_expired_tokens=expired,
-        cost_usd=step.price.usd,
-        price_id=step.price.price_id,
-        price_terms=usage.terms[:40],
-        started_at=step.started_at or timezone.now(),
-        duration_ms=step.duration_ms,
-        attempt=step.attempt,
-        plan_step=step.plan_step,
-    )
-    payload = StepPayload.objects.create(
-        step=row, input=step.input, output=step.output, reasoning=step.reasoning, error=step.error
-    )
-    documents.write_step(run, row, payload)
-    return row
 
 
 def _from_row(row: StepRow) -> Step:

@@ -90,7 +90,8 @@ class Hands:
         if effects and (doubt := self.doubt(turn, list(steps.values()))):
             steps.update({call.intent: self._bounded(call) or self._deny(call, doubt) for call, _ in effects})
             effects = []
-        steps.update(self._effects(turn, effects, why))
+        if effects:
+            steps.update(self._effects(turn, effects, why))
         return [_as_told(call, steps[call.intent]) for call in read]
 
     def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:

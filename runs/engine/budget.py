@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from runs.engine.ports import Budget, BudgetExceeded
-from runs.engine.types import Limits, ModelRequest, Spent, StopReason
+from runs.engine.types import JsonObject, Limits, ModelRequest, Spent, StopReason
 
 WRAP_UP_TOKENS = 1024
 LEAST_USEFUL_TOKENS = 256
@@ -17,15 +17,17 @@ LEAST_USEFUL_TOKENS = 256
 class PromptBound:
     """An upper bound of the next prompt's tokens: what the provider counted last, plus a token for each byte since.
 
-    No counter of our own: a token is never shorter than a byte, and the provider's number is exact for the rest.
+    No counter of our own: a token is never shorter than a byte, and the provider's number is exact for the rest. What
+    was left out since is not taken off, for nobody knows how many tokens it had.
     """
 
     counted_tokens: int = 0
-    counted: ModelRequest | None = None  # measured only when it is needed: a resumed run learns from all its turns
+    counted: ModelRequest | None = None
 
     def of(self, request: ModelRequest) -> int:
-        counted_bytes = request_bytes(self.counted) if self.counted else 0
-        return self.counted_tokens + max(0, request_bytes(request) - counted_bytes)
+        if self.counted is None or _frame(self.counted) != _frame(request):
+            return request_bytes(request)
+        return self.counted_tokens + _bytes(request.messages[_shared(self.counted.messages, request.messages) :])
 
     def learn(self, request: ModelRequest, prompt_tokens: int) -> None:
         if prompt_tokens:
@@ -37,8 +39,23 @@ def from_count(tokens: int) -> int:
     return tokens + tokens // 50 + 32
 
 
+def _frame(request: ModelRequest) -> tuple[object, ...]:
+    return request.system, request.tools, request.output_schema
+
+
+def _shared(counted: tuple[JsonObject, ...], messages: tuple[JsonObject, ...]) -> int:
+    """How many messages both begin with. A conversation keeps its messages, so most are the very same objects."""
+    for at, (old, new) in enumerate(zip(counted, messages, strict=False)):
+        if old is not new and old != new:
+            return at
+    return min(len(counted), len(messages))
+
+
 def request_bytes(request: ModelRequest) -> int:
-    parts = (request.system, request.messages, request.tools, request.output_schema)
+    return _bytes(_frame(request)) + _bytes(request.messages)
+
+
+def _bytes(parts: object) -> int:
     return len(json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str).encode())
 
 

@@ -272,7 +272,7 @@ async def test_text_after_a_lost_piece_is_read_whole(world: World, run: Run) -> 
     async with browser(await db(world.client, "viewer"), run.id, 2) as page:
         await db(live.in_flight, run.id, begun(3))
         await page.rows(3)
-        await db(live._store, run.id, {**begun(3), "text": "I look at"})  # stored, but its message is lost
+        await db(live._send, live._kept(run.id, {**begun(3), "text": "I look at"}))  # stored, but its message is lost
         await db(live.delta, run.id, begun(3), "I look at the photos", 9)
 
         await page.until(lambda html: 'data-offset="0">I look at the photos<' in html)
