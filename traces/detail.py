@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,6 +19,7 @@ _TOKEN_ROWS = (
     ("Input", ("input_tokens",), "ramp-3"),
     ("Output, incl. reasoning", ("output_tokens",), "ramp-4"),
 )
+PLANNED = 5_000  # steps that a plan is held against
 KIND_WORDS = {
     "plan": "Plan",
     "model": "Model call",
@@ -67,12 +67,8 @@ class Detail:
     plan: tuple[PlannedStep, ...]
 
 
-def find(run: Run, steps: Sequence[Step], seq: int) -> Step | None:
-    return next((step for step in steps if step.seq == seq), None)
-
-
-def detail(run: Run, step: Step, steps: Sequence[Step], *, whole: str = "") -> Detail:
-    """`steps` are all of the run, without payloads; `step` has its own. `whole` names a payload that is shown uncut."""
+def detail(run: Run, step: Step, *, whole: str = "") -> Detail:
+    """`step` has its payload. `whole` names a payload that is shown uncut."""
     parts = caching.split(step.model, step.price_id, _counts(step), step.started_at.date()) if step.model else None
     prompt = step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
     wait = step.kind == "approval" and step.title.startswith("Wait for ")
@@ -82,7 +78,7 @@ def detail(run: Run, step: Step, steps: Sequence[Step], *, whole: str = "") -> D
         words="Wait" if wait else KIND_WORDS.get(step.kind, step.kind),
         offset_ms=max(0, round((step.started_at - (run.started_at or run.created_at)) / dt.timedelta(milliseconds=1))),
         costs=can_cost(step),
-        evaluation=_evaluation(step, steps),
+        evaluation=_evaluation(step),
         reasoning=step.payload.reasoning,
         error=step.payload.error,
         prompt_tokens=prompt,
@@ -92,9 +88,9 @@ def detail(run: Run, step: Step, steps: Sequence[Step], *, whole: str = "") -> D
         input=payload(step.payload.input, whole=whole == "input"),
         input_words=_input_words(step, prompt),
         action=_action(run, step),
-        retries=tuple(other for other in steps if other.key.startswith(f"{step.key}:failed:")),
+        retries=tuple(Step.objects.filter(run=run, key__startswith=f"{step.key}:failed:").order_by("seq")),
         whole=whole,
-        plan=planned_steps(run, steps) if step.kind == "plan" else (),
+        plan=planned_steps(run, Step.objects.filter(run=run)[:PLANNED]) if step.kind == "plan" else (),
     )
 
 
@@ -138,17 +134,16 @@ def _turn(step: Step) -> str:
     return match[1] if match else ""
 
 
-def _evaluation(step: Step, steps: Sequence[Step]) -> Step | None:
+def _evaluation(step: Step) -> Step | None:
     """The judgement of this step: its own, or that of its turn."""
     if step.score is not None:
         return step
     turn = _turn(step)
     if not turn or step.kind not in ("model", "tool"):
         return None
-    return next(
-        (other for other in steps if other.kind == "evaluate" and other.score is not None and _turn(other) == turn),
-        None,
-    )
+    judged = Step.objects.filter(run_id=step.run_id, kind="evaluate", score__isnull=False)
+    near = judged.filter(key__startswith=f"evaluate:{turn}").order_by("seq")
+    return next((other for other in near if _turn(other) == turn), None)
 
 
 def _shown_output(step: Step) -> Any:

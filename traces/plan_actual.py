@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -32,9 +32,10 @@ class PlannedStep:
         return "A person was asked, though none was planned for" if self.asked else ""
 
 
-def planned_steps(run: Run, steps: Sequence[Step]) -> tuple[PlannedStep, ...]:
+def planned_steps(run: Run, steps: Iterable[Step]) -> tuple[PlannedStep, ...]:
+    of_plan = [step for step in steps if step.plan_step is not None]
     plan: Mapping[str, Any] = run.plan or {}
-    return tuple(_row(index, planned, steps) for index, planned in enumerate(plan.get("steps", [])))
+    return tuple(_row(index, planned, of_plan) for index, planned in enumerate(plan.get("steps", [])))
 
 
 def _row(index: int, planned: Mapping[str, Any], steps: Sequence[Step]) -> PlannedStep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -12,11 +12,12 @@ from traces.axis import Axis, make_axis
 SCORE_THRESHOLD = 0.8
 FAILED = {"error": "Failed", "timeout": "Timed out", "denied": "Not done"}
 WAIT_TITLE = "Wait for "
+NESTED_OPEN = 40  # steps of a sub-agent: with more it is folded at first
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Span:
-    """One step, as far as the waterfall needs it. `cost` None is an unknown price."""
+    """One step, as far as the waterfall needs it. `cost` None is an unknown price. `below` is what a sub-agent did."""
 
     seq: int
     kind: str
@@ -32,15 +33,19 @@ class Span:
     score: float | None = None
     plan_step: int | None = None
     attempt: int = 1
+    below: Nested | None = None
 
     @property
     def is_wait(self) -> bool:
         return self.kind == "approval" and self.title.startswith(WAIT_TITLE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunFacts:
+    """`id` stands before the ids of the rows of a sub-agent's run; empty for the run that is shown."""
+
     agent: str
+    id: str = ""
     status: str
     started_at: dt.datetime
     ended_at: dt.datetime | None
@@ -49,11 +54,20 @@ class RunFacts:
     plan_titles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
+class Nested:
+    run: RunFacts
+    spans: Sequence[Span]
+
+
+@dataclass(slots=True, kw_only=True)
 class Row:
-    """`kind` is a step's kind, or run, group, calls (merged calls of one tool), waiting. `children`: all below."""
+    """`kind` is a step's kind, or run, group, calls (merged calls of one tool), waiting. `children`: all below. `run`
+    names the sub-agent's run whose step it is. `critical`: the run would have ended earlier without it."""
 
     id: str
+    order: int = 0
+    run: str = ""
     parent: str
     kind: str
     depth: int
@@ -69,11 +83,21 @@ class Row:
     score: float | None = None
     problem: str = ""
     children: int = 0
+    below: bool = False  # a sub-agent's steps stand under it
     collapsed: bool = False
+    critical: bool = False
     x: str = "0"
     width: str = "0"
     label_x: str = ""
     label_before: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return self.run.rstrip("_")
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.problem) and self.problem != "Low score"
 
     @property
     def indent(self) -> int:
@@ -82,8 +106,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
+    """`row` is the id of its row, `index` that row's place in the list."""
+
     seq: int
     reason: str
+    row: str
+    run: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,29 +123,59 @@ class Timeline:
     took_ms: int
     waited_ms: int
     timeouts: int
+    critical_ms: Mapping[str, int]
 
 
 def timeline(run: RunFacts, spans: Sequence[Span], *, fold: bool = True) -> Timeline:
     ordered = sorted(spans, key=lambda span: span.seq)
-    ends = [_end(span, run.now) for span in ordered]
+    everything = list(_everything(ordered))
+    ends = [_end(span, run.now) for span in everything]
     rows = _rows(run, ordered)
     last = run.ended_at or (max([run.started_at, *ends]) if run.status == "paused" else run.now)
     axis = make_axis(
-        start=min([run.started_at, *(span.started_at for span in ordered)]),
+        start=min([run.started_at, *(span.started_at for span in everything)]),
         end=max([last, *ends]),
-        busy=[(span.started_at, end) for span, end in zip(ordered, ends, strict=True) if not span.is_wait],
+        busy=[(span.started_at, end) for span, end in zip(everything, ends, strict=True) if not span.is_wait],
         fold=fold,
     )
-    problems = tuple(Problem(seq=span.seq, reason=why) for span in ordered if (why := problem(span)))
-    waited = sum(row.duration_ms for row in rows if row.kind == "waiting")
+    problems = tuple(
+        Problem(seq=row.seq, reason=row.problem, row=row.id, run=row.run, index=index)
+        for index, row in enumerate(rows)
+        if row.problem and row.seq is not None
+    )
+    for index, row in enumerate(rows):
+        row.order = index
+    critical = _critical(rows)
     return Timeline(
-        rows=tuple(_placed(row, axis) for row in rows),
+        rows=tuple(rows),
         axis=axis,
         problems=problems,
         took_ms=_ms(max(last, run.started_at) - run.started_at),
-        waited_ms=waited,
-        timeouts=sum(span.status == "timeout" for span in ordered),
+        waited_ms=sum(row.duration_ms for row in rows if row.kind == "waiting" and not row.run),
+        timeouts=sum(span.status == "timeout" for span in everything),
+        critical_ms=critical,
     )
+
+
+def _everything(spans: Sequence[Span]) -> Iterator[Span]:
+    for span in spans:
+        yield span
+        if span.below is not None:
+            yield from _everything(span.below.spans)
+
+
+def _critical(rows: Sequence[Row]) -> dict[str, int]:
+    """Marks the rows that the end waited for, and gives their time by kind. From the end backwards: what ended last
+    before the one that is known. A sub-agent's own steps stand for the step that called it."""
+    leaves = [row for row in rows if (row.seq is not None and not row.below) or row.id.endswith("waiting")]
+    found: dict[str, int] = {}
+    until: dt.datetime | None = None
+    for row in sorted(leaves, key=lambda row: (row.end, row.start), reverse=True):
+        if row.end <= row.start or (until is not None and row.end > until):
+            continue
+        row.critical, until = True, row.start
+        found[row.kind] = found.get(row.kind, 0) + row.duration_ms
+    return found
 
 
 def problem(span: Span) -> str:
@@ -156,14 +215,31 @@ def _rows(run: RunFacts, spans: Sequence[Span]) -> list[Row]:
             start=run.started_at,
             end=max(end, run.started_at),
             duration_ms=_ms(max(end, run.started_at) - run.started_at),
-            cost=_sum(spans),
-            costs=any(span.costs for span in spans),
+            cost=_sum([*_everything(spans)]),
+            costs=any(span.costs for span in _everything(spans)),
         )
     )
-    root.below = _by_plan(run, spans) if run.plan_titles else _by_turn(run, spans)
+    root.below = _branches(run, spans)
     if run.waiting_since and run.status == "waiting":
         root.below.append(_Branch(_still_waiting(run)))
     return _flat(root, parent="", depth=0)
+
+
+def _branches(run: RunFacts, spans: Sequence[Span]) -> list[_Branch]:
+    return _by_plan(run, spans) if run.plan_titles else _by_turn(run, spans)
+
+
+def _step(run: RunFacts, span: Span) -> _Branch:
+    """A step's row; under a sub-agent's stands what it did."""
+    branch = _Branch(_row(run, span))
+    if span.below is not None:
+        branch.below = _branches(span.below.run, sorted(span.below.spans, key=lambda one: one.seq))
+        branch.row.collapsed = len(span.below.spans) > NESTED_OPEN
+        branch.row.below = bool(branch.below)
+        if span.cost is not None and branch.below:
+            branch.row.cost = _sum([span, *_everything(span.below.spans)])
+            branch.row.costs = True
+    return branch
 
 
 def _by_plan(run: RunFacts, spans: Sequence[Span]) -> list[_Branch]:
@@ -172,12 +248,12 @@ def _by_plan(run: RunFacts, spans: Sequence[Span]) -> list[_Branch]:
     seen: set[int] = set()
     for index, members in _stretches(spans):
         if index is None or not 0 <= index < len(run.plan_titles):
-            branches += _merged([_Branch(_row(span, run.now)) for span in members])
+            branches += _merged([_step(run, span) for span in members])
             continue
         title = run.plan_titles[index]
-        group = _group(title, members, run.now, note="again" if index in seen else "")
+        group = _group(run, title, members, note="again" if index in seen else "")
         seen.add(index)
-        group.below = _merged([_Branch(_row(span, run.now)) for span in members])
+        group.below = _merged([_step(run, span) for span in members])
         branches.append(group)
     return branches
 
@@ -199,7 +275,7 @@ def _by_turn(run: RunFacts, spans: Sequence[Span]) -> list[_Branch]:
     branches: list[_Branch] = []
     turn: _Branch | None = None
     for span in spans:
-        branch = _Branch(_row(span, run.now))
+        branch = _step(run, span)
         if span.kind == "model":
             turn = branch
             branches.append(branch)
@@ -243,7 +319,7 @@ def _calls(branches: list[_Branch]) -> _Branch:
     first = rows[0]
     merged = replace(
         first,
-        id=f"c{first.seq}",
+        id=f"{first.run}c{first.seq}",
         kind="calls",
         seq=None,
         note=f"{len(rows)} calls",
@@ -254,11 +330,12 @@ def _calls(branches: list[_Branch]) -> _Branch:
     return _Branch(merged, branches)
 
 
-def _group(title: str, members: Sequence[Span], now: dt.datetime, *, note: str) -> _Branch:
-    start, end = min(span.started_at for span in members), max(_end(span, now) for span in members)
+def _group(run: RunFacts, title: str, members: Sequence[Span], *, note: str) -> _Branch:
+    start, end = min(span.started_at for span in members), max(_end(span, run.now) for span in members)
     return _Branch(
         Row(
-            id=f"g{members[0].seq}",
+            id=f"{run.id}g{members[0].seq}",
+            run=run.id,
             parent="",
             kind="group",
             depth=0,
@@ -269,21 +346,22 @@ def _group(title: str, members: Sequence[Span], now: dt.datetime, *, note: str) 
             start=start,
             end=end,
             duration_ms=_ms(end - start),
-            cost=_sum(members),
-            costs=any(span.costs for span in members),
+            cost=_sum([*_everything(members)]),
+            costs=any(span.costs for span in _everything(members)),
         )
     )
 
 
-def _row(span: Span, now: dt.datetime) -> Row:
-    end = _end(span, now)
+def _row(run: RunFacts, span: Span) -> Row:
+    end = _end(span, run.now)
     note = span.subject
     if span.is_wait:
         note = span.summary
     elif span.attempt > 1:
         note = f"try {span.attempt}"
     return Row(
-        id=f"s{span.seq}",
+        id=f"{run.id}s{span.seq}",
+        run=run.id,
         parent="",
         kind="waiting" if span.is_wait else span.kind,
         depth=0,
@@ -321,8 +399,13 @@ def _still_waiting(run: RunFacts) -> Row:
 
 
 def _flat(branch: _Branch, *, parent: str, depth: int) -> list[Row]:
-    below = [row for child in branch.below for row in _flat(child, parent=branch.row.id, depth=depth + 1)]
-    return [replace(branch.row, parent=parent, depth=depth, children=len(below)), *below]
+    row = branch.row
+    row.parent, row.depth = parent, depth
+    found = [row]
+    for child in branch.below:
+        found += _flat(child, parent=row.id, depth=depth + 1)
+    row.children = len(found) - 1
+    return found
 
 
 def _end(span: Span, now: dt.datetime) -> dt.datetime:
@@ -346,18 +429,15 @@ def _ms(span: dt.timedelta) -> int:
 LEAST_WIDTH = 0.5
 
 
-def _placed(row: Row, axis: Axis) -> Row:
+def place(row: Row, axis: Axis) -> Row:
+    """Where its bar lies. Only rows that are shown are placed."""
     start, end = axis.at(row.start), axis.at(row.end)
     width = max(end - start, LEAST_WIDTH)
     start = min(start, 100 - width)
     before = start + width > 78
-    return replace(
-        row,
-        x=_number(start),
-        width=_number(width),
-        label_x=_number(start if before else start + width),
-        label_before=before,
-    )
+    row.x, row.width = _number(start), _number(width)
+    row.label_x, row.label_before = _number(start if before else start + width), before
+    return row
 
 
 def _number(value: float) -> str:

@@ -1,23 +1,27 @@
-"""What the trace page shows, from rows."""
+"""What the trace page shows. Of a long run a window of rows is drawn, and payloads are read for that alone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Count, TextField
 from django.db.models.functions import Cast, Substr
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from accounts.access import Access, get, rows
-from runs.models import Action, Run, Step
-from traces.detail import can_cost, detail, find
-from traces.export import all_tokens, total_cost
+from runs import live, step_rows
+from runs.models import Action, Run, Step, StepPayload
+from traces.detail import detail
 from traces.otel import agent_name
 from traces.story import story
-from traces.timeline import RunFacts, Span, Timeline, timeline
+from traces.timeline import Nested, Row, RunFacts, Span, Timeline, place, timeline
 
 LEGEND = (
     ("Plan", "fill-plan"),
@@ -27,25 +31,154 @@ LEGEND = (
     ("Sub-agent", "fill-delegate"),
     ("Waiting", "fill-waiting"),
 )
-
-
+WINDOW: Final = 80  # rows drawn at first
+MORE: Final = 300  # rows that come with each look further
+BEFORE: Final = 30  # rows above the chosen one, when it lies outside the first window
+MOST_STEPS: Final = 20_000
+DEEPEST: Final = 3  # levels of sub-agents
 GIVEN = 200
 _SUBJECT = re.compile(r':\s*(?:"([^"\\\\]{1,40})"|(-?[0-9][0-9.]{0,15}))(?=\s*[,}])')
+_COLUMNS = (
+    "run_id",
+    "id",
+    "seq",
+    "kind",
+    "status",
+    "title",
+    "started_at",
+    "duration_ms",
+    "summary",
+    "tool",
+    "cost_usd",
+    "score",
+    "plan_step",
+    "attempt",
+    "model",
+    "child_run_id",
+)
 
 
-def load(access: Access, run_id: Any) -> tuple[Run, list[Step]]:
-    """The run and its steps, of their payloads only how the input begins (`given`)."""
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """`step_ids` by the id of the row; `left_out` steps were not read, because there are too many."""
+
+    run: Run
+    spans: list[Span]
+    step_ids: dict[tuple[str, int], uuid.UUID]
+    left_out: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Window:
+    """`rows` of all, from `first` to before `end`. `up` and `down` say where more may be asked for."""
+
+    rows: Sequence[Row]
+    first: int
+    end: int
+    total: int
+    up: bool = True
+    down: bool = True
+
+    @property
+    def above(self) -> int:
+        return self.first if self.up else 0
+
+    @property
+    def above_from(self) -> int:
+        return max(0, self.first - MORE)
+
+    @property
+    def below(self) -> int:
+        return self.total - self.end if self.down else 0
+
+    @property
+    def below_to(self) -> int:
+        return min(self.total, self.end + MORE)
+
+
+def load(access: Access, run_id: Any) -> Loaded:
+    """The run and its steps without their payloads, those of its sub-agents below the step that called them."""
     run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
-    given = Substr(Cast("payload__input", TextField()), 1, GIVEN)
-    return run, list(rows(access, Step).filter(run=run).annotate(given=given).order_by("seq"))
+    steps = rows(access, Step).filter(run=run).order_by("seq")
+    found = list(steps.values_list(*_COLUMNS)[:MOST_STEPS])
+    left_out = steps.count() - len(found) if len(found) == MOST_STEPS else 0
+    loaded = Loaded(run=run, spans=[], step_ids={}, left_out=left_out)
+    loaded.spans = [_span(row, "", loaded) for row in found]
+    children = {row[15]: span for row, span in zip(found, loaded.spans, strict=True) if row[15]}
+    _nest(access, loaded, children, depth=1)
+    flying = step_rows.flight_row(live.read_in_flight(run.id), run.last_seq) if run.status == "running" else None
+    if flying is not None:
+        loaded.spans.append(_in_flight(flying))
+    return loaded
 
 
-def page(access: Access, run_id: Any, *, seq: int | None, fold: bool, whole: str) -> dict[str, Any] | None:
+def _in_flight(step: step_rows.FlightRow) -> Span:
+    """What the agent does at the moment, which is no step yet."""
+    return Span(
+        seq=step.seq,
+        kind=step.kind,
+        status="running",
+        title=step.title,
+        started_at=parse_datetime(step.started_at) or timezone.now(),
+        duration_ms=0,
+        tool=step.model if step.kind == "tool" else "",
+        costs=False,
+    )
+
+
+def _nest(access: Access, loaded: Loaded, callers: dict[uuid.UUID, Span], *, depth: int) -> None:
+    room = MOST_STEPS - len(loaded.step_ids)
+    if not callers or depth > DEEPEST or room <= 0:
+        return
+    runs = rows(access, Run).filter(id__in=list(callers)).select_related("agent", "agent_version")
+    by_id = {run.id: run for run in runs}
+    steps = rows(access, Step).filter(run_id__in=list(by_id)).order_by("run_id", "seq")
+    found: dict[uuid.UUID, list[Span]] = defaultdict(list)
+    below: dict[uuid.UUID, Span] = {}
+    for row in steps.values_list(*_COLUMNS)[:room]:
+        span = _span(row, _prefix(row[0]), loaded)
+        found[row[0]].append(span)
+        if row[15]:
+            below[row[15]] = span
+    for run_id, run in by_id.items():
+        callers[run_id].below = Nested(run=run_facts(run, _prefix(run_id)), spans=found[run_id])
+    _nest(access, loaded, below, depth=depth + 1)
+
+
+def _prefix(run_id: uuid.UUID) -> str:
+    return f"{run_id}_"
+
+
+def _span(row: tuple[Any, ...], prefix: str, loaded: Loaded) -> Span:
+    step_id, seq, kind, status, title, started_at, duration_ms, summary = row[1:9]
+    tool, cost, score, plan, attempt, model = row[9:15]
+    loaded.step_ids[prefix, seq] = step_id
+    return Span(
+        seq=seq,
+        kind=kind,
+        status=status,
+        title=title,
+        started_at=started_at,
+        duration_ms=duration_ms,
+        summary=summary,
+        tool=tool,
+        cost=cost,
+        costs=bool(model) or cost is None or cost != 0,
+        score=score,
+        plan_step=plan,
+        attempt=attempt,
+    )
+
+
+def page(
+    access: Access, run_id: Any, *, seq: int | None, fold: bool, whole: str, find: str = "", first: int | None = None
+) -> dict[str, Any] | None:
     """The template's context; None when the run has no step of that number."""
-    run, steps = load(access, run_id)
-    shown = timeline(run_facts(run), spans(steps), fold=fold)
-    chosen = seq if seq is not None else first_choice(shown, steps)
-    pane = _pane(access, run, steps, chosen, whole)
+    loaded = load(access, run_id)
+    run = loaded.run
+    shown = timeline(run_facts(run), loaded.spans, fold=fold)
+    chosen = seq if seq is not None else first_choice(shown, loaded.spans)
+    pane = _pane(access, run, chosen, whole)
     if seq is not None and pane is None:
         return None
     counts = dict(Action.objects.filter(run=run).values_list("status").annotate(count=Count("id")).order_by())
@@ -53,55 +186,149 @@ def page(access: Access, run_id: Any, *, seq: int | None, fold: bool, whole: str
         "run": run,
         "agent_name": agent_name(run),
         "timeline": shown,
-        "bands": [row for row in shown.rows if row.kind == "waiting"],
+        "window": window(shown, loaded, chosen, find, first),
+        "find": find,
+        "bands": [place(row, shown.axis) for row in shown.rows if row.kind == "waiting"],
         "detail": pane,
         "chosen": chosen if pane else None,
         "fold": fold,
+        "left_out": loaded.left_out,
         "story": story(
             status=run.status,
             stop_reason=run.stop_reason,
             stop_detail=run.stop_detail,
-            last_step=max((step.seq for step in steps), default=0),
+            last_step=max((span.seq for span in loaded.spans), default=0),
             actions=counts,
         ),
-        "totals": totals(steps),
+        "totals": totals(run, shown),
+        "critical": _critical(shown),
         "legend": _legend(shown),
         "live": not run.is_ended,
     }
 
 
-def pane(access: Access, run_id: Any, seq: int, *, whole: str) -> dict[str, Any] | None:
-    run, steps = load(access, run_id)
-    found = _pane(access, run, steps, seq, whole)
-    return found and {"run": run, "detail": found}
-
-
-def _pane(access: Access, run: Run, steps: Sequence[Step], seq: int | None, whole: str) -> Any:
-    if seq is None or find(run, steps, seq) is None:
-        return None
-    step = get(access, Step.objects.select_related("payload"), run=run, seq=seq)
-    return detail(run, step, steps, whole=whole)
-
-
-def first_choice(shown: Timeline, steps: Sequence[Step]) -> int | None:
-    """The first problem; without one the answer, or what came last."""
-    if shown.problems:
-        return shown.problems[0].seq
-    answer = next((step.seq for step in steps if step.kind == "result"), None)
-    return answer or (steps[-1].seq if steps else None)
-
-
-def totals(steps: Sequence[Step]) -> dict[str, Any]:
+def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: bool) -> dict[str, Any]:
+    """The context of rows from `first` to before `end`; `up` when they come above those that are there."""
+    loaded = load(access, run_id)
+    shown = timeline(run_facts(loaded.run), loaded.spans, fold=fold)
+    first = max(0, first)
+    end = min(end, first + MORE, len(shown.rows))
+    found = _window(shown, loaded, range(first, max(first, end)))
+    found.up, found.down = up, not up
     return {
-        "cost": total_cost(steps),
-        "unpriced": sum(step.cost_usd is None for step in steps),
-        "tokens": sum(all_tokens(step) for step in steps),
-        "steps": len(steps),
+        "run": loaded.run,
+        "timeline": shown,
+        "window": found,
+        "bands": [place(row, shown.axis) for row in shown.rows if row.kind == "waiting"],
+        "fold": fold,
     }
 
 
-def run_facts(run: Run) -> RunFacts:
+def pane(access: Access, run_id: Any, seq: int, *, whole: str) -> dict[str, Any] | None:
+    run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
+    found = _pane(access, run, seq, whole)
+    return found and {"run": run, "detail": found}
+
+
+def _pane(access: Access, run: Run, seq: int | None, whole: str) -> Any:
+    step = rows(access, Step).select_related("payload").filter(run=run, seq=seq).first() if seq is not None else None
+    return step and detail(run, step, whole=whole)
+
+
+def first_choice(shown: Timeline, spans: Sequence[Span]) -> int | None:
+    """The first problem; without one the answer, or what came last."""
+    own = next((problem.seq for problem in shown.problems if not problem.run), None)
+    if own is not None:
+        return own
+    answer = next((span.seq for span in spans if span.kind == "result"), None)
+    return answer or (spans[-1].seq if spans else None)
+
+
+# --- the window ------------------------------------------------------------------------------------------------------
+
+
+def window(shown: Timeline, loaded: Loaded, chosen: int | None, find: str, first: int | None) -> Window:
+    """The first rows, those round the chosen one, those from `first` on, or those that hold the words."""
+    total = len(shown.rows)
+    words = find.strip().lower()
+    if words:
+        found = _matching(shown.rows, words)
+        return _window(shown, loaded, found[:MORE])
+    if first is None:
+        at = next((n for n, row in enumerate(shown.rows) if row.seq == chosen and not row.run), 0)
+        first = 0 if at < WINDOW else at - BEFORE
+    return _window(shown, loaded, range(first, min(total, first + WINDOW)))
+
+
+def _matching(all_rows: Sequence[Row], words: str) -> list[int]:
+    """Rows that hold the words, and what they stand under."""
+    at = {row.id: index for index, row in enumerate(all_rows)}
+    found: set[int] = set()
+    for index, row in enumerate(all_rows):
+        if words in f"{row.title} {row.note} {row.problem}".lower():
+            found.add(index)
+            while row.parent:
+                found.add(at[row.parent])
+                row = all_rows[at[row.parent]]  # noqa: PLW2901  the walk upwards
+    return sorted(found)
+
+
+def _window(shown: Timeline, loaded: Loaded, places: Sequence[int]) -> Window:
+    chosen = [place(shown.rows[index], shown.axis) for index in places]
+    _name_subjects(chosen, loaded)
+    contiguous = isinstance(places, range)
+    first = places[0] if contiguous and places else 0
+    end = first + len(chosen) if contiguous else len(shown.rows)
+    return Window(rows=chosen, first=first, end=end, total=len(shown.rows))
+
+
+def _name_subjects(shown: Iterable[Row], loaded: Loaded) -> None:
+    """What each call is about, from the beginning of its input: only for rows that are drawn."""
+    calls = {
+        loaded.step_ids.get((row.run, row.seq)): row
+        for row in shown
+        if row.kind == "tool" and row.seq is not None and not row.note
+    }
+    given = StepPayload.objects.filter(step_id__in=[step_id for step_id in calls if step_id]).annotate(
+        given=Substr(Cast("input", TextField()), 1, GIVEN)
+    )
+    for step_id, text in given.values_list("step_id", "given"):
+        calls[step_id].note = subject(text)
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+def totals(run: Run, shown: Timeline) -> dict[str, Any]:
+    """Of the run's own steps; `nested` is what its sub-agents cost besides."""
+    root = shown.rows[0].cost
+    nested = (root or Decimal(0)) - run.cost_usd if any(row.below for row in shown.rows) else Decimal(0)
+    return {
+        "cost": None if run.unpriced_steps and not run.cost_usd else run.cost_usd,
+        "nested": nested if nested > 0 else None,
+        "unpriced": run.unpriced_steps,
+        "tokens": run.input_tokens + run.output_tokens + run.cache_read_tokens + run.cache_write_tokens,
+        "steps": run.last_seq,
+    }
+
+
+_PATH_WORDS = {"waiting": "waiting for people", "model": "model", "tool": "tools", "evaluate": "evaluation"}
+
+
+def _critical(shown: Timeline) -> dict[str, Any] | None:
+    """What the run's time went to, the longest first."""
+    parts = sorted(shown.critical_ms.items(), key=lambda part: -part[1])[:3]
+    if not parts or not shown.took_ms:
+        return None
+    return {
+        "parts": [{"label": _PATH_WORDS.get(kind, kind), "ms": ms, "share": ms / shown.took_ms} for kind, ms in parts],
+        "person": parts[0][0] == "waiting",
+    }
+
+
+def run_facts(run: Run, prefix: str = "") -> RunFacts:
     return RunFacts(
+        id=prefix,
         agent=agent_name(run),
         status=run.status,
         started_at=run.started_at or run.created_at,
@@ -110,28 +337,6 @@ def run_facts(run: Run) -> RunFacts:
         waiting_since=run.waiting_since,
         plan_titles=tuple(str(step.get("title", "")) for step in (run.plan or {}).get("steps", [])),
     )
-
-
-def spans(steps: Sequence[Any]) -> list[Span]:
-    return [
-        Span(
-            seq=step.seq,
-            kind=step.kind,
-            status=step.status,
-            title=step.title,
-            started_at=step.started_at,
-            duration_ms=step.duration_ms,
-            summary=step.summary,
-            tool=step.tool,
-            subject=subject(step.given) if step.kind == "tool" else "",
-            cost=step.cost_usd if step.cost_usd is None else Decimal(step.cost_usd),
-            costs=can_cost(step),
-            score=step.score,
-            plan_step=step.plan_step,
-            attempt=step.attempt,
-        )
-        for step in steps
-    ]
 
 
 def subject(given: str | None) -> str:

@@ -9,6 +9,7 @@ app_name = "traces"
 urlpatterns = [
     path("traces/", views.search, name="search"),
     path("traces/<uuid:run_id>/", views.trace, name="trace"),
+    path("traces/<uuid:run_id>/rows/", views.trace_rows, name="rows"),
     path("traces/<uuid:run_id>/steps/<int:seq>/", views.step, name="step"),
     path("traces/<uuid:run_id>/export.json", views.trace_json, name="export"),
     path("costs/", views.costs_page, name="costs"),

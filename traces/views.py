@@ -50,8 +50,23 @@ def search(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def trace(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
-    context = trace_page.page(request.access, run_id, seq=None, fold=_fold(request), whole="")
+    find = request.GET.get("find", "")
+    first = request.GET.get("first", "")
+    at = int(first) if first.isascii() and first.isdigit() and len(first) < 9 else None
+    context = trace_page.page(request.access, run_id, seq=None, fold=_fold(request), whole="", find=find, first=at)
     return render(request, "traces/trace.html", context)
+
+
+@require_safe
+def trace_rows(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
+    """More rows of a long waterfall, from `first` to before `end`."""
+    try:
+        first, end = (int(request.GET.get(name, "")) for name in ("first", "end"))
+    except ValueError as error:
+        raise Http404("No such rows.") from error
+    up = "up" in request.GET
+    context = trace_page.more(request.access, run_id, fold=_fold(request), first=first, end=end, up=up)
+    return render(request, "traces/_rows.html", context)
 
 
 @require_safe

@@ -6,7 +6,7 @@ import { connect } from "./ws.js";
 const SETTLE_MS = 140; // moving on quickly asks the server for the last step only
 
 const list = () => document.getElementById("spans");
-const items = () => [...(list()?.children ?? [])];
+const items = () => [...(list()?.querySelectorAll(":scope > .span-item") ?? [])];
 const line = (item) => item.querySelector(".span");
 const visible = () => items().filter((item) => !item.hidden);
 const current = () => list()?.querySelector(".span[aria-current]")?.closest(".span-item") ?? null;
@@ -67,24 +67,30 @@ function move(by) {
 
 // --- problems --------------------------------------------------------------------------------------------------------
 
-const problems = () => document.getElementById("trace")?.dataset.problems.split(",").filter(Boolean) ?? [];
+/** In the order of the rows, each with the place of its row: of a long run not every row is on the page. */
+const problems = () =>
+  (body()?.dataset.problems.split(",").filter(Boolean) ?? []).map((each) => {
+    const [id, order] = each.split(":");
+    return { id, order: Number(order) };
+  });
 
 function place() {
   const label = document.querySelector("[data-problem-place]");
   const all = problems();
   if (!label || !all.length) return;
-  const at = all.indexOf(current() ? line(current()).dataset.seq : "");
+  const at = all.findIndex(({ id }) => id === current()?.dataset.row);
   label.textContent = at < 0 ? `${all.length} ${all.length === 1 ? "problem" : "problems"}` : `Problem ${at + 1} of ${all.length}`;
 }
 
 function toProblem(by) {
   const all = problems();
   if (!all.length) return false;
-  const now = current();
-  const order = items().indexOf(now);
-  const places = all.map((seq) => items().indexOf(bySeq(seq)));
-  const next = by > 0 ? places.find((spot) => spot > order) ?? places[0] : places.findLast((spot) => spot < order) ?? places.at(-1);
-  choose(items()[next]);
+  const now = Number(current()?.dataset.order ?? -1);
+  const next = by > 0 ? all.find(({ order }) => order > now) ?? all[0] : all.findLast(({ order }) => order < now) ?? all.at(-1);
+  const item = document.getElementById(`row-${next.id}`);
+  if (item) choose(item);
+  // Outside the rows that are here: its own page is drawn round it.
+  else if (next.id.startsWith("s")) location.assign(body().dataset.stepUrl + next.id.slice(1) + "/" + location.search);
 }
 
 // --- order -----------------------------------------------------------------------------------------------------------
@@ -114,7 +120,11 @@ function sort() {
 
 const find = () => document.querySelector("[data-find]")?.value.trim().toLowerCase() ?? "";
 
+/** Rows that are not on the page are found by the server, with Enter. */
+const isWhole = () => !list()?.querySelector(".span-more");
+
 function search() {
+  if (!isWhole()) return;
   const words = find();
   for (const item of items()) {
     delete item.dataset.found;
@@ -159,12 +169,17 @@ async function copyPayload(button) {
   setTimeout(() => delete button.dataset.copied, 1500);
 }
 
+document.addEventListener("submit", (event) => {
+  if (event.target.matches(".trace-find-form") && isWhole() && !new URLSearchParams(location.search).has("find")) event.preventDefault();
+});
+
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-find]")) search();
 });
 
 // A step opened from within the pane (its evaluation, an earlier try) is marked in the list too.
 document.addEventListener("htmx:after:swap", () => {
+  fold();
   const seq = document.querySelector("[data-detail]")?.dataset.detail;
   const item = seq && bySeq(seq);
   if (item && item !== current()) {
@@ -199,8 +214,15 @@ on("Escape", () => {
   showDetail(false);
 });
 
-for (const item of items()) if ("collapsed" in item.dataset) toggleOf(item)?.setAttribute("aria-expanded", "false");
-draw();
+/** Rows that came in as folded; once, so that what the reader opened stays open. */
+function fold() {
+  for (const item of items()) {
+    if ("collapsed" in item.dataset) toggleOf(item)?.setAttribute("aria-expanded", "false");
+    delete item.dataset.collapsed;
+  }
+  draw();
+}
+fold();
 const first = current();
 if (first) {
   reveal(first);
@@ -210,17 +232,51 @@ if (first) {
 place();
 if (location.pathname.includes("/steps/")) showDetail(true);
 
-// A run that still goes on: the rows stay where they are, and a button says how many came since.
+// A run that still goes on: what the page shows of it is asked for again, and put in place of what was there. Which rows are
+// open and which one is chosen stays. Of a long run the end is not on the page: there a button says how many steps came since.
 const run = body()?.dataset.liveRun;
 if (run) {
   const after = Number(body().dataset.after);
-  const live = connect({ url: (seq) => `/ws/runs/${run}/?after=${seq}`, after });
+  let shown = after;
+  let asked = 0;
+  let restless = false;
+  const live = connect({ url: (seq) => `/ws/runs/${run}/?after=${seq}`, after, onElement: () => (restless = true) });
+
+  async function refresh() {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const closed = new Set(items().filter((item) => !isOpen(item)).map((item) => item.id));
+    const known = new Set(items().map((item) => item.id));
+    const chosen = current()?.id;
+    for (const id of ["spans", "span-axis", "trace-facts"]) {
+      const [now, next] = [document.getElementById(id), fresh.getElementById(id)];
+      if (now && next) now.replaceWith(document.adoptNode(next));
+    }
+    body().dataset.problems = fresh.getElementById("trace").dataset.problems;
+    window.htmx?.process(list());
+    for (const item of items()) {
+      if (known.has(item.id)) delete item.dataset.collapsed;
+      if (closed.has(item.id)) toggleOf(item)?.setAttribute("aria-expanded", "false");
+    }
+    for (const other of list().querySelectorAll(".span[aria-current]")) other.removeAttribute("aria-current");
+    if (chosen) line(document.getElementById(chosen) ?? items()[0]).setAttribute("aria-current", "true");
+    fold();
+    place();
+    shown = live.seq;
+  }
+
   setInterval(() => {
     const count = live.seq - after;
     const pill = document.querySelector("[data-new-steps]");
-    if (!pill || count < 1) return;
-    pill.hidden = false;
-    pill.lastElementChild.textContent = `${count} new ${count === 1 ? "step" : "steps"}`;
-    pill.href = location.href;
-  }, 1000);
+    if (isWhole() && !find() && (restless || live.seq > shown) && Date.now() - asked > 1500) {
+      asked = Date.now();
+      restless = false;
+      refresh();
+    } else if (!isWhole() && pill && count > 0) {
+      pill.hidden = false;
+      pill.lastElementChild.textContent = `${count} new ${count === 1 ? "step" : "steps"}`;
+      pill.href = location.href;
+    }
+  }, 500);
 }

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts.models import Team, User
 from accounts.schemas import Role
-from runs.models import Agent, Run
+from runs.models import Agent, Run, Step, StepPayload
 from tests.traces.factories import (
     make_action,
     make_agent,
@@ -27,6 +27,7 @@ from tests.traces.factories import (
     make_team,
     make_user,
 )
+from traces import trace_page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7|add:1 }}\u202e"
 PATHS = (
@@ -34,6 +35,7 @@ PATHS = (
     "/traces/?q=needle",
     "/traces/{run}/",
     "/traces/{run}/steps/2/",
+    "/traces/{run}/rows/?first=0&end=9",
     "/traces/{run}/export.json",
     "/traces/{run}/export.json?format=otlp",
     "/costs/",
@@ -224,7 +226,55 @@ def test_the_trace_opens_on_the_first_problem(run: Run, dana: User) -> None:
     page = response.content.decode()
     assert response.context["chosen"] == 2
     assert "The loop guard stopped this run at step 4." in page
-    assert 'data-problems="2,3"' in page
+    assert 'data-problems="s2:3,s3:4"' in page
+
+
+def test_of_a_long_run_a_window_of_rows_is_drawn(agent: Agent, dana: User) -> None:
+    run = make_run(agent, dana, created=timezone.now() - dt.timedelta(hours=1), seconds=3000)
+    for n in range(1, 1001):
+        run.last_seq = n
+        Step.objects.create(
+            run=run,
+            seq=n,
+            key=f"model:{n}",
+            kind="model",
+            status="error" if n == 900 else "ok",
+            title=f"Decide {n}",
+            model="claude-sonnet-5-5",
+            cost_usd=Decimal("0.01"),
+            started_at=run.created_at + dt.timedelta(seconds=n),
+        )
+    StepPayload.objects.bulk_create([StepPayload(step=step) for step in run.steps.all()])
+    client = sign_in(dana)
+    first = client.get(f"/traces/{run.id}/steps/1/").content.decode()
+    assert first.count('class="span-item"') == trace_page.WINDOW
+    assert "921 more rows" in first
+    assert 'data-problems="s900:900"' in first
+    chosen = client.get(f"/traces/{run.id}/").content.decode()  # opens on its problem, with the rows round it
+    assert 'id="row-s900"' in chosen
+    assert "870 rows above" in chosen
+    more = client.get(f"/traces/{run.id}/rows/?first=80&end=380").content.decode()
+    assert more.count('class="span-item"') == 300
+    assert "rows above" not in more
+    assert "<html" not in more
+    up = client.get(f"/traces/{run.id}/rows/?first=80&end=90&up=1").content.decode()
+    assert ("80 rows above" in up, "more rows" in up) == (True, False)
+    assert client.get(f"/traces/{run.id}/rows/?first=x&end=9").status_code == 404
+    assert client.get(f"/traces/{run.id}/rows/?first=5000&end=9").content.decode().count("span-item") == 0
+    found = client.get(f"/traces/{run.id}/?find=decide+77").content.decode()
+    assert found.count('class="span-item"') == 12  # 77, 770 to 779, and the run they stand under
+    assert "No step holds these words" in client.get(f"/traces/{run.id}/?find=zebra").content.decode()
+    assert client.get(f"/traces/{run.id}/?first=500").content.decode().count('id="row-s510"') == 1
+
+
+def test_a_step_is_shown_before_it_has_finished(agent: Agent, dana: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(agent, dana, seconds=None)
+    make_model_step(run)
+    begun = {"key": "tool:1:0", "seq": 2, "kind": "tool", "title": "shop.get_order", "tool": "shop.get_order"}
+    monkeypatch.setattr("runs.live.read_in_flight", lambda _: begun)
+    page = sign_in(dana).get(f"/traces/{run.id}/").content.decode()
+    assert "span--running" in page
+    assert "/steps/2/" not in page
 
 
 def test_the_pane_comes_alone_for_htmx_and_within_the_page_without(run: Run, dana: User) -> None:

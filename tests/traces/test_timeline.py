@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traces.axis import make_axis, span_label
-from traces.timeline import RunFacts, Span, Timeline, timeline
+from traces.timeline import Nested, RunFacts, Span, Timeline, place
+from traces.timeline import timeline as made
 
 T0 = dt.datetime(2026, 3, 12, 12, 10, tzinfo=dt.UTC)
 
@@ -32,6 +33,14 @@ def span(seq: int, kind: str, start: float, seconds: float, **also: Any) -> Span
 def facts(end: float | None, **also: Any) -> RunFacts:
     values: dict[str, Any] = {"status": "completed", "now": at(10_000), "ended_at": None if end is None else at(end)}
     return RunFacts(agent="Refund desk", started_at=T0, **{**values, **also})
+
+
+def timeline(run: RunFacts, spans: list[Span], *, fold: bool = True) -> Timeline:
+    """With every row placed, as if all of them were shown."""
+    found = made(run, spans, fold=fold)
+    for row in found.rows:
+        place(row, found.axis)
+    return found
 
 
 def outline(found: Timeline) -> list[tuple[int, str, str]]:
@@ -194,7 +203,7 @@ intervals = st.tuples(
 
 
 @given(st.lists(intervals, max_size=25), st.booleans())
-def test_every_bar_lies_on_the_axis_in_the_order_of_time(made: list[tuple[float, float, str]], fold: bool) -> None:
+def test_every_bar_lies_on_the_axis_in_the_order_of_time(steps: list[tuple[float, float, str]], fold: bool) -> None:
     spans = [
         span(
             n,
@@ -203,7 +212,7 @@ def test_every_bar_lies_on_the_axis_in_the_order_of_time(made: list[tuple[float,
             seconds,
             title="Wait for a person" if kind == "wait" else kind,
         )
-        for n, (start, seconds, kind) in enumerate(made, start=1)
+        for n, (start, seconds, kind) in enumerate(steps, start=1)
     ]
     found = timeline(facts(110_000, now=at(110_000)), spans, fold=fold)
     for row in found.rows:
@@ -230,3 +239,49 @@ def test_ticks_are_few_and_stand_apart(seconds: float) -> None:
 )
 def test_labels_of_the_axis(seconds: float, label: str) -> None:
     assert span_label(seconds) == label
+
+
+def test_what_a_sub_agent_did_stands_under_the_step_that_called_it() -> None:
+    child = Nested(
+        run=facts(8, id="child_"),
+        spans=[
+            span(1, "model", 2, 2, cost=Decimal("0.04"), costs=True),
+            span(2, "tool", 4, 3, tool="carrier.track", status="timeout"),
+        ],
+    )
+    found = timeline(
+        facts(12),
+        [
+            span(1, "model", 0, 2, cost=Decimal("0.05"), costs=True),
+            span(2, "delegate", 2, 6, title="Carrier checker", below=child),
+            span(3, "model", 8, 4, cost=Decimal("0.01"), costs=True),
+        ],
+    )
+    assert outline(found) == [
+        (0, "run", "Refund desk"),
+        (1, "model", "model"),
+        (2, "delegate", "Carrier checker"),
+        (3, "model", "model"),
+        (4, "tool", "carrier.track"),
+        (1, "model", "model"),
+    ]
+    assert [row.id for row in found.rows] == ["run", "s1", "s2", "child_s1", "child_s2", "s3"]
+    assert found.rows[0].cost == Decimal("0.10")
+    assert found.rows[2].cost == Decimal("0.04")
+    assert [(problem.row, problem.run, problem.index) for problem in found.problems] == [("child_s2", "child_", 4)]
+    assert len({row.id for row in found.rows}) == len(found.rows)
+
+
+def test_the_critical_path_is_what_the_end_waited_for() -> None:
+    found = timeline(
+        facts(400),
+        [
+            span(1, "model", 0, 10),
+            span(2, "tool", 10, 5, tool="slow"),
+            span(3, "tool", 10, 2, tool="quick"),
+            span(4, "approval", 15, 372, title="Wait for a person"),
+            span(5, "model", 387, 13),
+        ],
+    )
+    assert {row.title for row in found.rows if row.critical} == {"model", "slow", "Wait for a person"}
+    assert found.critical_ms == {"model": 23_000, "waiting": 372_000, "tool": 5_000}
