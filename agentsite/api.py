@@ -29,7 +29,7 @@ from agentsite.endpoints import approvals_router, traces_router
 from agentsite.json_body import JsonParser
 from runs.api.endpoints import router as runs_router
 from runs.errors import Conflict, Invalid
-from traces.query import QueryError
+from traces.tree import QueryError
 
 logger = logging.getLogger(__name__)
 CALLS_A_MINUTE = 1200

@@ -146,9 +146,11 @@ class Run(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["team", "-created_at", "id"], name="run_newest"),
-            models.Index(fields=["team", "status", "-created_at"], name="run_by_status"),
-            models.Index(fields=["team", "agent", "-created_at"], name="run_by_agent"),
+            models.Index(fields=["team", "-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["team", "status", "-created_at", "-id"], name="run_by_status"),
+            models.Index(fields=["team", "agent", "-created_at", "-id"], name="run_by_agent"),
+            models.Index(fields=["team", "task_type", "-created_at", "-id"], name="run_by_type"),
+            models.Index(fields=["team", "owner", "-created_at", "-id"], name="run_by_owner"),
             models.Index(
                 fields=["status", "due_at"],
                 name="run_to_sweep",
@@ -265,9 +267,10 @@ class SearchDocument(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "seq"], name="document_once_per_step")]
         indexes = [
-            models.Index(fields=["team", "tool", "id"], name="document_by_tool", condition=~Q(tool="")),
-            models.Index(fields=["team", "model", "id"], name="document_by_model", condition=~Q(model="")),
-            models.Index(fields=["team", "kind", "status", "id"], name="document_by_kind"),
+            models.Index(fields=["team", "tool", "run"], name="document_of_tool"),
+            models.Index(fields=["team", "model", "run"], name="document_of_model"),
+            models.Index(fields=["team", "status", "run"], name="document_of_status"),
+            models.Index(fields=["team", "kind", "run"], name="document_of_kind"),
         ]
 
     def __str__(self) -> str:

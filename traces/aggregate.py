@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
-
+from accounts.access import Access, rows
 from runs.models import Run
 from traces import matching
-from traces.query import Query
+from traces.scope import Scope
 from traces.stats import percentile
+from traces.tree import Query
 
 MOST_RUNS = 50_000
 PATHS = {
@@ -54,23 +55,23 @@ class _Facts:
     took_ms: float
 
 
-def aggregate(runs: QuerySet[Run], query: Query, by: list[str], *, now: dt.datetime) -> tuple[list[Group], bool]:
+def aggregate(access: Access, query: Query, by: Sequence[str], *, now: dt.datetime) -> tuple[list[Group], bool]:
     """(groups, largest first, whether only the newest MOST_RUNS were counted). Raises UnknownField."""
     for name in by:
         if name not in PATHS:
             raise UnknownField(f"Runs are grouped by {', '.join(PATHS)}; not by “{name}”.")
     if len(set(by)) != len(by) or not 0 < len(by) <= 2:
         raise UnknownField("Runs are grouped by one field or by two different ones.")
-    found = (
-        matching.matching(runs, query.node, now).annotate(took=matching.duration(now)).order_by("-created_at", "-id")
-    )
-    rows = list(found.values_list("cost_usd", "unpriced_steps", "took", *(PATHS[name] for name in by))[: MOST_RUNS + 1])
+    found = matching.matching(rows(access, Run), query.node, Scope(access.team.id, now))
+    found = found.annotate(took=matching.duration(now)).order_by("-created_at", "-id")
+    columns = ("cost_usd", "unpriced_steps", "took", *(PATHS[name] for name in by))
+    listed = list(found.values_list(*columns)[: MOST_RUNS + 1])
     groups: dict[tuple[str, ...], list[_Facts]] = defaultdict(list)
-    for cost, unpriced, took, *keys in rows[:MOST_RUNS]:
+    for cost, unpriced, took, *keys in listed[:MOST_RUNS]:
         shown = tuple(_key(name, value, now.tzinfo) for name, value in zip(by, keys, strict=True))
         groups[shown].append(_Facts(cost, bool(unpriced), took / dt.timedelta(milliseconds=1)))
     made = [_group(dict(zip(by, keys, strict=True)), facts) for keys, facts in groups.items()]
-    return sorted(made, key=lambda group: (-group.count, *group.keys.values())), len(rows) > MOST_RUNS
+    return sorted(made, key=lambda group: (-group.count, *group.keys.values())), len(listed) > MOST_RUNS
 
 
 def _group(keys: dict[str, str], facts: list[_Facts]) -> Group:

@@ -53,9 +53,8 @@ class CostQuery(BaseModel):
 def list_traces(access: Access, asked: TraceSearch) -> dict[str, Any]:
     now = timezone.localtime()
     query = parse(asked.q, now)
-    runs = rows(access, Run)
     with _refusals():
-        page = search(runs, query, now=now, limit=asked.limit, cursor=asked.cursor, sort=asked.sort)
+        page = search(access, query, now=now, limit=asked.limit, cursor=asked.cursor, sort=asked.sort)
     items = [
         {"run": presenters.run_json(hit.run), "matches": [match_json(match) for match in hit.matches]}
         for hit in page.hits
@@ -90,7 +89,7 @@ def aggregate_traces(access: Access, asked: TraceAggregate) -> dict[str, Any]:
     query = parse(asked.q, now)
     by = [name.strip() for name in asked.by.split(",")]
     with _refusals():
-        groups, cut = aggregate(rows(access, Run), query, by, now=now)
+        groups, cut = aggregate(access, query, by, now=now)
     return {"by": by, "reading": query.reading, "rows": [_group_json(group) for group in groups], "truncated": cut}
 
 

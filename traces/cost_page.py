@@ -14,8 +14,8 @@ from runs.engine.types import ENDED
 from runs.models import Agent, Run
 from traces import charts, costs
 from traces.costs import Report, Row, Sums
+from traces.editing import quoted
 from traces.period import Period
-from traces.query import quoted
 
 TABS = {"agent": "Agent", "task_type": "Task type", "model": "Model", "user": "User", "tool": "Tool"}
 MOST_SERIES = 5

@@ -1,4 +1,4 @@
-"""The fields of the query language, how their values are read, and the words they are printed in."""
+"""What a field of the query language is, and how its values are read. The fields themselves are in `vocabulary.py`."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ import datetime as dt
 import difflib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from runs.engine.types import Mode, Risk, RunStatus, StepKind, StopReason
+from runs.words import words
 
 
 class Type(StrEnum):
     CHOICE = "choice"  # one of a closed list: a typo is refused
     LEVEL = "level"  # a closed list with an order
     NAME = "name"  # compared whole, whatever the case; * stands for anything
-    TEXT = "text"  # contained
+    TEXT = "text"  # its words are contained
     MONEY = "money"
     DURATION = "duration"  # milliseconds
     COUNT = "count"
     SCORE = "score"
+    PERCENT = "percent"
     TIME = "time"
     RUN = "run"  # number or id
+    ID = "id"
 
 
-ORDERED = frozenset({Type.LEVEL, Type.MONEY, Type.DURATION, Type.COUNT, Type.SCORE, Type.TIME})
+ORDERED = frozenset({Type.LEVEL, Type.MONEY, Type.DURATION, Type.COUNT, Type.SCORE, Type.PERCENT, Type.TIME})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """`says` and `denies` are the reading's clause, with `{}` for the comparison in words."""
+    """`says` and `denies` are the reading's clause, with `{}` for the comparison in words. A field `of_step` holds for
+    some step of the run, outside `step:{…}`. `key` is what stands behind the dot of `meta.` and `eval.`."""
 
     name: str
     type: Type
@@ -41,167 +44,19 @@ class Field:
     hint: str
     choices: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
+    of_step: bool = False
+    key: str = ""
+    called: str = ""
 
+    @property
+    def noun(self) -> str:
+        return self.called or self.name
 
-HAS = {
-    "error": "a step that failed",
-    "timeout": "a step that timed out",
-    "rejection": "an action that a person rejected",
-    "approval": "actions that people were asked about",
-    "guardrail": "a guardrail that acted",
-    "wait": "a wait for a person",
-    "unpriced": "a step without a price",
-    "score": "a score",
-    "plan": "a plan",
-    "subagent": "a sub-agent",
-    "fork": "a run it was forked from",
-    "result": "a result",
-    "simulated": "the simulated model",
-}
-
-
-def _values(enum: type[StrEnum]) -> tuple[str, ...]:
-    return tuple(member.value for member in enum)
-
-
-_FIELDS = (
-    Field(name="agent", type=Type.NAME, says="the agent is {}", denies="the agent is not {}", hint="name or slug"),
-    Field(
-        name="status",
-        type=Type.CHOICE,
-        says="the status is {}",
-        denies="the status is not {}",
-        hint="how the run stands",
-        choices=_values(RunStatus),
-        synonyms=(
-            ("done", "completed"),
-            ("success", "completed"),
-            ("succeeded", "completed"),
-            ("ok", "completed"),
-            ("error", "failed"),
-            ("needs_approval", "waiting"),
-            ("live", "running"),
-            ("canceled", "cancelled"),
-            ("dry_run", "dry_run_ready"),
-        ),
-    ),
-    Field(
-        name="stop",
-        type=Type.CHOICE,
-        says="the stop reason is {}",
-        denies="the stop reason is not {}",
-        hint="why it ended",
-        choices=_values(StopReason),
-        synonyms=(
-            ("loop_guard", "loop"),
-            ("budget", "max_cost"),
-            ("cost", "max_cost"),
-            ("cost_budget", "max_cost"),
-            ("steps", "max_steps"),
-            ("tokens", "max_tokens"),
-            ("timeout", "max_seconds"),
-            ("canceled", "cancelled"),
-        ),
-    ),
-    Field(
-        name="tool", type=Type.NAME, says="a step used {}", denies="no step used {}", hint="shop.issue_refund, shop.*"
-    ),
-    Field(
-        name="model",
-        type=Type.NAME,
-        says="a step used the model {}",
-        denies="no step used the model {}",
-        hint="claude-sonnet-*",
-    ),
-    Field(
-        name="user", type=Type.NAME, says="started by {}", denies="not started by {}", hint="name, username or e-mail"
-    ),
-    Field(name="type", type=Type.NAME, says="the task type is {}", denies="the task type is not {}", hint="task type"),
-    Field(
-        name="task", type=Type.TEXT, says="the task mentions {}", denies="the task does not mention {}", hint="words"
-    ),
-    Field(
-        name="mode",
-        type=Type.CHOICE,
-        says="the mode is {}",
-        denies="the mode is not {}",
-        hint="how it asks",
-        choices=_values(Mode),
-        synonyms=(("dry-run", "dry_run"),),
-    ),
-    Field(
-        name="version",
-        type=Type.COUNT,
-        says="the agent's version is {}",
-        denies="the agent's version is not {}",
-        hint="14, >12",
-    ),
-    Field(name="cost", type=Type.MONEY, says="the cost is {}", denies="the cost is not {}", hint=">0.50"),
-    Field(
-        name="duration",
-        type=Type.DURATION,
-        says="it took {}, waits included",
-        denies="it did not take {}, waits included",
-        hint=">30s, >10m",
-    ),
-    Field(
-        name="wait",
-        type=Type.DURATION,
-        says="people were waited for {}",
-        denies="people were not waited for {}",
-        hint=">10m",
-    ),
-    Field(name="tokens", type=Type.COUNT, says="the tokens are {}", denies="the tokens are not {}", hint=">10k"),
-    Field(name="steps", type=Type.COUNT, says="the steps are {}", denies="the steps are not {}", hint=">20"),
-    Field(name="score", type=Type.SCORE, says="a score is {}", denies="no score is {}", hint="<0.6"),
-    Field(
-        name="risk",
-        type=Type.LEVEL,
-        says="an action's risk is {}",
-        denies="no action's risk is {}",
-        hint="critical, >=high",
-        choices=_values(Risk),
-    ),
-    Field(name="since", type=Type.TIME, says="started {}", denies="not started {}", hint="14d, 2026-11-01"),
-    Field(name="until", type=Type.TIME, says="started {}", denies="not started {}", hint="1d, 2026-11-07"),
-    Field(name="started", type=Type.TIME, says="started {}", denies="not started {}", hint="today, >-24h"),
-    Field(
-        name="kind",
-        type=Type.CHOICE,
-        says="there is a step of kind {}",
-        denies="there is no step of kind {}",
-        hint="kind of step",
-        choices=_values(StepKind),
-        synonyms=(("evaluation", "evaluate"), ("subagent", "delegate")),
-    ),
-    Field(name="run", type=Type.RUN, says="the run is {}", denies="the run is not {}", hint="R-1840"),
-    Field(
-        name="has",
-        type=Type.CHOICE,
-        says="it has {}",
-        denies="it does not have {}",
-        hint="error, rejection, wait",
-        choices=tuple(HAS),
-        synonyms=(("errors", "error"), ("rejections", "rejection"), ("waiting", "wait"), ("evaluation", "score")),
-    ),
-)
-FIELDS = {field.name: field for field in _FIELDS}
-ALIASES = {
-    "latency": "duration",
-    "level": "status",
-    "state": "status",
-    "name": "tool",
-    "total_cost": "cost",
-    "category": "type",
-    "task_type": "type",
-    "stop_reason": "stop",
-    "owner": "user",
-    "eval": "score",
-    "after": "since",
-    "before": "until",
-}
 
 Value = str | Decimal | int | dt.datetime
+
+
+NO_WORDS = "“{}” holds no letter and no digit: only these are searched."
 
 
 class BadValue(ValueError):
@@ -223,21 +78,35 @@ def did_you_mean(word: str, known: Sequence[str]) -> str | None:
 
 def read_value(field: Field, raw: str) -> Value:
     """A value other than a time. Raises BadValue."""
-    if field.type in (Type.CHOICE, Type.LEVEL):
-        return _choice(field, raw)
-    if field.type == Type.MONEY:
-        return _number(raw.removeprefix("$"), f"{field.name} takes dollars, such as 0.50", scale=9)
-    if field.type == Type.SCORE:
-        score = _number(raw, "score takes a number from 0 to 1, such as 0.6")
-        if not 0 <= score <= 1:
-            raise BadValue("score takes a number from 0 to 1, such as 0.6")
-        return score
-    if field.type == Type.COUNT:
-        return _count(field, raw)
-    if field.type == Type.DURATION:
-        return _duration_ms(field, raw)
-    if field.type == Type.RUN:
-        return _run(raw)
+    reader = _READERS.get(field.type)
+    return reader(field, raw) if reader else raw
+
+
+def _money(field: Field, raw: str) -> Decimal:
+    return _number(raw.removeprefix("$"), f"{field.name} takes dollars, such as 0.50", scale=9)
+
+
+def _score(field: Field, raw: str) -> Decimal:
+    message = f"{field.name} takes a number from 0 to 1, such as 0.6"
+    score = _number(raw, message)
+    if not 0 <= score <= 1:
+        raise BadValue(message)
+    return score
+
+
+def _name(field: Field, raw: str) -> str:
+    return _starred_at_the_end(raw) if field.name in ("meta", "tag") else raw
+
+
+def _text(field: Field, raw: str) -> str:
+    if not words(raw):
+        raise BadValue(NO_WORDS.format(raw))
+    return _starred_at_the_end(raw)
+
+
+def _starred_at_the_end(raw: str) -> str:
+    if "*" in raw.removesuffix("*"):
+        raise BadValue("A star stands at the end of a value here; elsewhere it would stand for nothing.")
     return raw
 
 
@@ -248,11 +117,7 @@ def _choice(field: Field, raw: str) -> str:
         return word
     near = did_you_mean(word, field.choices)
     hint = f"did you mean {near}?" if near else f"it is one of {', '.join(field.choices)}."
-    raise BadValue(f"“{raw}” is not a {_noun(field)}: {hint}", near)
-
-
-def _noun(field: Field) -> str:
-    return {"stop": "stop reason", "has": "thing a run can have", "kind": "kind of step"}.get(field.name, field.name)
+    raise BadValue(f"“{raw}” is not a {field.noun}: {hint}", near)
 
 
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}", re.ASCII)
@@ -293,7 +158,22 @@ def _duration_ms(field: Field, raw: str) -> int:
     return int(_number(raw, f"{field.name} takes a time, such as 30s, 10m or 2h") * 1000)
 
 
-def _run(raw: str) -> str:
+def _percent(field: Field, raw: str) -> Decimal:
+    message = f"{field.name} takes a percentage, such as 40%"
+    share = _number(raw.removesuffix("%"), message, scale=2)
+    if not 0 <= share <= 100:
+        raise BadValue(f"{message}.")
+    return share
+
+
+def _id(field: Field, raw: str) -> str:
+    try:
+        return str(uuid.UUID(raw))
+    except ValueError:
+        raise BadValue(f"“{raw}” is not an id: {field.name} takes one such as {_AN_ID}.") from None
+
+
+def _run(field: Field, raw: str) -> str:
     match = re.fullmatch(r"[rR]?-?([0-9]{1,9})", raw, re.ASCII)
     if match:
         return match[1]
@@ -303,6 +183,21 @@ def _run(raw: str) -> str:
         raise BadValue(f"“{raw}” is not a run: write its number, such as R-1840, or its id.") from None
 
 
+_READERS: dict[Type, Callable[[Field, str], Value]] = {
+    Type.CHOICE: _choice,
+    Type.LEVEL: _choice,
+    Type.NAME: _name,
+    Type.TEXT: _text,
+    Type.MONEY: _money,
+    Type.SCORE: _score,
+    Type.PERCENT: _percent,
+    Type.COUNT: _count,
+    Type.DURATION: _duration_ms,
+    Type.RUN: _run,
+    Type.ID: _id,
+}
+
+_AN_ID = "0197f3a2-6c1e-7d3b-9a54-2f1c8e7b6d50"
 _FAR = dt.timedelta(days=36_500)
 
 

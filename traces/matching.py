@@ -1,45 +1,56 @@
-"""The tree of a query as a condition on `Run`. The same for both databases but for how JSON text is matched."""
+"""The tree of a query as a condition on `Run`, the same for both databases; `memory.py` says it in plain Python."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count as Number
 from django.db.models import (
     DateTimeField,
     DurationField,
     Exists,
     ExpressionWrapper,
     F,
+    IntegerField,
     OuterRef,
     Q,
     QuerySet,
-    TextField,
+    Subquery,
     Value,
 )
-from django.db.models.expressions import CombinedExpression
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.expressions import CombinedExpression, RawSQL
+from django.db.models.functions import Coalesce
 
-from runs.engine.types import Risk
-from runs.models import Action, Run, Step
-from traces.fields import Type
-from traces.tree import And, Node, Not, Op, Term, Word
+from accounts.models import Team
+from runs.documents import END, EQUALS
+from runs.engine.types import ENDED, RunStatus
+from runs.models import Action, Batch, Run, SearchDocument
+from runs.words import words
+from traces import names, step_matching, text_index
+from traces.scope import Scope
+from traces.step_matching import number
+from traces.text_index import Requirement
+from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
+from traces.tree import Sequence as Steps
 
-STEP_TEXTS = ("title", "summary", "tool", "payload__reasoning", "payload__error")
-RUN_TEXTS = ("task", "result", "stop_detail")
-JSON_TEXTS = ("input", "output")
+OPEN = [status.value for status in RunStatus if status not in ENDED]
+FEW = 200
+EVERY, NONE = Q(pk__isnull=False), Q(pk__in=())
 
 
-def matching(runs: QuerySet[Run], node: Node | None, now: dt.datetime) -> QuerySet[Run]:
-    """The rows of `runs` for which the query holds."""
-    runs = runs.alias(took=duration(now), all_tokens=tokens())
-    return runs.filter(condition(node)) if node else runs
+def matching(runs: QuerySet[Run], node: Node | None, scope: Scope) -> QuerySet[Run]:
+    """The rows of `runs`, which are those of the scope's team, for which the query holds."""
+    runs = runs.alias(took=duration(scope.now), all_tokens=tokens())
+    return runs.filter(condition(node, scope)) if node else runs
 
 
 def duration(now: dt.datetime) -> ExpressionWrapper[CombinedExpression]:
@@ -53,142 +64,213 @@ def tokens() -> Any:
     return F("input_tokens") + F("output_tokens") + F("cache_read_tokens") + F("cache_write_tokens")
 
 
-def condition(node: Node) -> Q:
+def condition(node: Node, scope: Scope) -> Q:
     if isinstance(node, Word):
-        return mentions(node.text)
+        return _mentions(node, scope)
     if isinstance(node, Term):
-        found: Q = _TERMS[node.field.name](node)
+        if node.field.of_step:
+            return _a_step(node, scope)
+        found: Q = _TERMS[node.field.name](node, scope)
         return found
+    if isinstance(node, Steps):
+        return _sequence(node, scope)
+    if isinstance(node, Count):
+        return _counted(node, scope)
     if isinstance(node, Not):
-        return ~condition(node.node)
+        return ~condition(node.node, scope)
     join = and_ if isinstance(node, And) else or_
-    return reduce(join, (condition(child) for child in node.nodes))
+    return reduce(join, (condition(child, scope) for child in node.nodes))
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
+# --- through documents -----------------------------------------------------------------------------------------------
 
 
-def mentions(text: str) -> Q:
-    """The run, or any of its steps, holds the text."""
-    in_run = reduce(or_, (contains(field, text) for field in RUN_TEXTS))
-    in_steps = step_texts(Step.objects.filter(run=OuterRef("pk"))).filter(in_step(text))
-    return in_run | Q(Exists(in_steps)) | _named(text)
+def _documents(scope: Scope) -> QuerySet[SearchDocument]:
+    return SearchDocument.objects.filter(team=scope.team_id)
 
 
-def step_texts(steps: QuerySet[Step]) -> QuerySet[Step]:
-    """Steps with what their JSON columns look like as text."""
-    texts: dict[str, Any] = {f"{name}_text": Cast(f"payload__{name}", TextField()) for name in JSON_TEXTS}
-    return steps.alias(**texts)
+def _some_document(scope: Scope, holds: Q, required: Sequence[Requirement], few: Q | None = None) -> Q:
+    """The run has a document that holds: its runs by name where an index gives few, else looked for run by run."""
+    found = text_index.narrowed(_documents(scope).filter(holds), required)
+    if found is None and few is not None and text_index.are_few(_documents(scope).filter(few)):
+        found = _documents(scope).filter(holds)
+    if found is not None:
+        return these(found.values_list("run_id", flat=True))
+    scope.walks = True
+    return Q(Exists(SearchDocument.objects.filter(holds, run=OuterRef("pk"))))
 
 
-def in_step(text: str) -> Q:
-    """Needs `step_texts`."""
-    plain = reduce(or_, (contains(field, text) for field in STEP_TEXTS))
-    encoded = [Q(**{f"{name}_text__icontains": form}) for name in JSON_TEXTS for form in _json_forms(text)]
-    return reduce(or_, encoded, plain)
+def these(run_ids: Iterable[uuid.UUID]) -> Q:
+    """Runs by their ids, of which there may be thousands: more go as one parameter."""
+    ids = list(dict.fromkeys(run_ids))
+    if len(ids) <= FEW:
+        return Q(id__in=ids)
+    if connection.vendor == "postgresql":
+        return Q(id__in=RawSQL("SELECT unnest(%s::uuid[])", [ids]))
+    return Q(id__in=RawSQL("SELECT value FROM json_each(%s)", [json.dumps([each.hex for each in ids])]))
 
 
-def contains(field: str, text: str) -> Q:
-    return reduce(or_, (Q(**{f"{field}__icontains": form}) for form in _cases(text)))
+def _mentions(node: Word, scope: Scope) -> Q:
+    text = node.wanted
+    return _some_document(scope, text_index.holds(text), [(text,)]) | _called(node.text)
 
 
-def _cases(text: str) -> list[str]:
-    """SQLite folds the case of ASCII letters only, so other letters are asked for in each case."""
-    if connection.vendor == "postgresql" or text.isascii():
-        return [text]
-    return list(dict.fromkeys((text, text.lower(), text.upper(), text.title(), text.capitalize())))
-
-
-def _json_forms(text: str) -> list[str]:
-    """The text as it stands inside stored JSON: PostgreSQL keeps letters, SQLite holds \\u escapes."""
-    ascii_only = connection.vendor != "postgresql"
-    return list(dict.fromkeys(json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in _cases(text)))
-
-
-def _named(text: str) -> Q:
+def _called(text: str) -> Q:
     """The run's own number or id, written as people see it."""
     match = re.fullmatch(r"[rR]-([0-9]{1,9})", text, re.ASCII)
     if match:
         return Q(number=int(match[1]))
     if re.fullmatch(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", text, re.ASCII):
         return Q(id=text)
-    return Q(pk__in=())
+    return NONE
+
+
+def _a_step(node: Node, scope: Scope) -> Q:
+    holds = Q(seq__gt=0) & step_matching.condition(node, scope)
+    return _some_document(scope, holds, step_matching.required(node), step_matching.selective(node, scope))
+
+
+def _sequence(node: Steps, scope: Scope) -> Q:
+    if len(node.steps) == 1:
+        return _a_step(node.steps[0], scope)
+    chained = Q(Exists(_chain(node, scope).filter(run=OuterRef("pk"))))
+    candidates = _candidates(node, scope)
+    if candidates is None:
+        scope.walks = True
+        return chained
+    run_ids = set(candidates.values_list("run_id", flat=True))
+    scope.walks = scope.walks or len(run_ids) > FEW
+    return these(run_ids) & chained
+
+
+def _candidates(node: Steps, scope: Scope) -> QuerySet[SearchDocument] | None:
+    """Documents of one step of the sequence, of which there are few; every matching run has one."""
+    for step in node.steps:
+        found = step_matching.rare(step, scope, _documents(scope).filter(seq__gt=0))
+        if found is not None:
+            return found
+    return None
+
+
+def _chain(node: Steps, scope: Scope) -> QuerySet[SearchDocument]:
+    """The documents with which such a sequence begins."""
+    follows: QuerySet[SearchDocument] | None = None
+    for place in reversed(range(len(node.steps))):
+        found = SearchDocument.objects.filter(step_matching.condition(node.steps[place], scope), seq__gt=0)
+        if follows is not None:
+            found = found.filter(Exists(follows))
+        if place:
+            later = {"seq": OuterRef("seq") + 1} if node.next_ones[place - 1] else {"seq__gt": OuterRef("seq")}
+            found = found.filter(run=OuterRef("run"), **later)
+        follows = found
+    if follows is None:
+        raise ValueError("a sequence without steps")
+    return follows
+
+
+def _counted(node: Count, scope: Scope) -> Q:
+    rare = _candidates(node.sequence, scope)
+    if rare is not None and len(node.sequence.steps) == 1:
+        counts = Counter(rare.values_list("run_id", flat=True))
+        if counted(node, 0):
+            return ~these(run_id for run_id, count in counts.items() if not counted(node, count))
+        return these(run_id for run_id, count in counts.items() if counted(node, count))
+    begun = _chain(node.sequence, scope).filter(run=OuterRef("pk")).order_by().values("run")
+    number_of = Coalesce(Subquery(begun.annotate(n=Number("*")).values("n")), 0, output_field=IntegerField())
+    compared = step_matching.compared(node, number_of)
+    if rare is not None and not counted(node, 0):
+        return these(rare.values_list("run_id", flat=True)) & compared
+    scope.walks = True
+    return compared
+
+
+def counted(node: Count, count: int) -> bool:
+    """Whether so many steps are as many as asked for."""
+    if node.op == Op.ANY:
+        return count > 0
+    if node.op == Op.BETWEEN:
+        return node.values[0] <= count <= node.values[1]
+    if node.op == Op.IS:
+        return count in node.values
+    value = node.values[0]
+    return {Op.GT: count > value, Op.GTE: count >= value, Op.LT: count < value, Op.LTE: count <= value}[node.op]
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
-def _any_of(term: Term, *paths: str) -> Q:
-    """A value equals a column, whatever the case; * stands for anything. Without values: a column is not empty."""
-    if term.op == Op.ANY:
-        return reduce(or_, (Q(**{f"{path}__isnull": False}) & ~Q(**{path: ""}) for path in paths))
-    return reduce(or_, (Q(**lookup) for path in paths for lookup in _lookups(path, term)))
-
-
-def _lookups(path: str, term: Term) -> Iterator[dict[str, str]]:
-    for value in term.values:
-        text = str(value)
-        if "*" in text:
-            yield {f"{path}__iregex": "^" + ".*".join(re.escape(part) for part in text.split("*")) + "$"}
-        else:
-            yield from ({f"{path}__iexact": form} for form in _cases(text))
-
-
-def _number(term: Term, path: str, wrap: Any = lambda value: value) -> Q:
-    if term.op == Op.ANY:
-        return Q(**{f"{path}__isnull": False})
-    if term.op == Op.BETWEEN:
-        low, high = (wrap(value) for value in term.values)
-        return Q(**{f"{path}__gte": low, f"{path}__lte": high})
-    if term.op == Op.IS:
-        return Q(**{f"{path}__in": [wrap(value) for value in term.values]})
-    return Q(**{f"{path}__{term.op}": wrap(term.values[0])})
-
-
-def _a_step(inner: Q) -> Q:
-    return Q(Exists(Step.objects.filter(inner, run=OuterRef("pk"))))
-
-
-def _an_action(inner: Q) -> Q:
-    return Q(Exists(Action.objects.filter(inner, run=OuterRef("pk"))))
-
-
 def _choice(path: str) -> Any:
-    return lambda term: (
+    return lambda term, scope: (
         Q(**{f"{path}__isnull": False}) if term.op == Op.ANY else Q(**{f"{path}__in": list(term.values)})
     )
 
 
-def _agent(term: Term) -> Q:
-    return _any_of(term, "agent__slug", "agent_version__definition__name")
+def _number(path: str, wrap: Any = lambda value: value) -> Any:
+    return lambda term, scope: number(term, path, wrap)
 
 
-def _user(term: Term) -> Q:
-    people = _any_of(term, "owner__username", "owner__email", "owner__first_name", "owner__last_name")
-    for value in term.values:
-        first, _, last = str(value).partition(" ")
-        if last and term.field.type == Type.NAME:
-            people |= Q(owner__first_name__iexact=first, owner__last_name__iexact=last.strip())
-    return people
+def _agent(term: Term, scope: Scope) -> Q:
+    if term.op == Op.ANY:
+        return EVERY
+    agents, versions = names.versions(scope.team_id, term)
+    if not versions:
+        return Q(agent__in=agents)
+    return Q(agent__in=agents) | Q(agent_version__in=versions) if agents else Q(agent_version__in=versions)
 
 
-def _task(term: Term) -> Q:
+def _user(term: Term, scope: Scope) -> Q:
+    return EVERY if term.op == Op.ANY else Q(owner__in=names.people(scope.team_id, term))
+
+
+def _type(term: Term, scope: Scope) -> Q:
+    if term.op == Op.ANY:
+        return ~Q(task_type="")
+    return Q(task_type__in=names.named(scope.team_id, "type", term))
+
+
+def _task(term: Term, scope: Scope) -> Q:
     if term.op == Op.ANY:
         return ~Q(task="")
-    return reduce(or_, (contains("task", str(value)) for value in term.values))
+    return _some_document(scope, Q(seq=0) & text_index.of_term(term, ("input",)), [term.texts])
 
 
-def _cost(term: Term) -> Q:
+def _plan(term: Term, scope: Scope) -> Q:
+    holds = Q(kind="plan") & text_index.of_term(term, ("about", "output", "reasoning"))
+    return _some_document(scope, holds, [] if term.op == Op.ANY else [term.texts], Q(kind="plan"))
+
+
+def _meta(term: Term, scope: Scope) -> Q:
+    texts = metadata_texts(term)
+    return _some_document(
+        scope, Q(seq=0) & reduce(or_, (text_index.holds(text, ("about",)) for text in texts)), [tuple(texts)]
+    )
+
+
+def metadata_texts(term: Term) -> list[Text]:
+    """A piece of metadata as its words stand in the run's document."""
+    keys = ["tag", "tags"] if term.field.name == "tag" else [term.field.key]
+    found: list[Text] = []
+    for key in keys:
+        name = (END, *words(key), EQUALS)
+        if term.op == Op.ANY:
+            found.append(Text(name))
+        for value in map(str, term.values):
+            prefix = value.endswith("*") and bool(words(value))
+            found.append(Text((*name, *words(value), *(() if prefix else (END,))), prefix=prefix))
+    return found
+
+
+def _cost(term: Term, scope: Scope) -> Q:
     """With unpriced steps a run's cost is known only to be at least its sum: never below or equal to anything."""
-    found = _number(term, "cost_usd")
+    found = number(term, "cost_usd")
     return found if term.op in (Op.GT, Op.GTE) else found & Q(unpriced_steps=0)
 
 
-def _span(path: str) -> Any:
-    return lambda term: _number(term, path, lambda value: dt.timedelta(milliseconds=min(int(value), 10**14)))
+def _took(term: Term, scope: Scope) -> Q:
+    return number(term, "took", lambda value: dt.timedelta(milliseconds=min(int(value), 10**14)))
 
 
-def _started(term: Term) -> Q:
+def _started(term: Term, scope: Scope) -> Q:
     if term.op == Op.ANY:
         return Q(started_at__isnull=False)
     if term.op == Op.BETWEEN:
@@ -196,68 +278,133 @@ def _started(term: Term) -> Q:
     return Q(**{f"created_at__{term.op}": term.values[0]})
 
 
-def _risk(term: Term) -> Q:
-    levels = [risk.value for risk in Risk]
-    wanted = levels if term.op == Op.ANY else [str(value) for value in term.values]
-    if term.op == Op.BETWEEN:
-        wanted = levels[levels.index(wanted[0]) : levels.index(wanted[1]) + 1]
-    elif term.op not in (Op.IS, Op.ANY):
-        at = levels.index(wanted[0])
-        cut = {Op.GT: levels[at + 1 :], Op.GTE: levels[at:], Op.LT: levels[:at], Op.LTE: levels[: at + 1]}
-        wanted = cut[term.op]
-    return _an_action(Q(risk__in=wanted))
+def _an_action(inner: Q) -> Q:
+    return Q(Exists(Action.objects.filter(inner, run=OuterRef("pk"))))
 
 
-def _run(term: Term) -> Q:
-    numbers = [int(str(value)) for value in term.values if str(value).isdigit()]
-    ids = [str(value) for value in term.values if not str(value).isdigit()]
-    return Q(number__in=numbers) | Q(id__in=ids) if term.values else Q(pk__isnull=False)
+def _run(path: str) -> Any:
+    """The run itself, or one it points to: by number or id."""
+    prefix, own_id = (f"{path}__", f"{path}_id") if path else ("", "id")
+
+    def found(term: Term, scope: Scope) -> Q:
+        if term.op == Op.ANY:
+            return Q(**{f"{own_id}__isnull": False})
+        numbers = [int(str(value)) for value in term.values if str(value).isdigit()]
+        ids = [str(value) for value in term.values if not str(value).isdigit()]
+        return Q(**{f"{prefix}number__in": numbers}) | Q(**{f"{own_id}__in": ids})
+
+    return found
 
 
-def _has(term: Term) -> Q:
-    names = [str(value) for value in term.values] or list(_HAS)
-    conditions: list[Q] = [_HAS[name]() for name in names]
+def _like(term: Term, scope: Scope) -> Q:
+    if term.op == Op.ANY:
+        return EVERY
+    shown = Run.objects.filter(_run("")(term, scope), team=scope.team_id).values_list("agent", "task_type")
+    kinds = [Q(agent=agent, task_type=task_type) for agent, task_type in set(shown)]
+    return reduce(or_, kinds, NONE)
+
+
+def _team(term: Term, scope: Scope) -> Q:
+    team = Team.objects.get(id=scope.team_id)
+    return EVERY if names.any_matches(term, (team.slug, team.name)) else NONE
+
+
+def _batch(term: Term, scope: Scope) -> Q:
+    asked = Batch.objects.filter(run=OuterRef("pk"))
+    return Q(Exists(asked if term.op == Op.ANY else asked.filter(id__in=list(term.values))))
+
+
+def _has(term: Term, scope: Scope) -> Q:
+    wanted = [str(value) for value in term.values] or list(_HAS)
+    conditions: list[Q] = [_HAS[name](scope) for name in wanted]
     return reduce(or_, conditions)
 
 
+def _step_with(**columns: str) -> Any:
+    holds = Q(**columns)
+    return lambda scope: _some_document(scope, Q(seq__gt=0) & holds, [], holds)
+
+
 _HAS: dict[str, Any] = {
-    "error": lambda: _a_step(Q(status="error")),
-    "timeout": lambda: _a_step(Q(status="timeout")),
-    "rejection": lambda: _an_action(Q(status="rejected")),
-    "approval": lambda: Q(Exists(Action.objects.filter(run=OuterRef("pk"), batch__isnull=False))),
-    "guardrail": lambda: _a_step(Q(kind="guardrail")),
-    "wait": lambda: Q(wait_ms__gt=0) | Q(status="waiting"),
-    "unpriced": lambda: Q(unpriced_steps__gt=0),
-    "score": lambda: _a_step(Q(score__isnull=False)),
-    "plan": lambda: Q(plan__isnull=False),
-    "subagent": lambda: Q(Exists(Run.objects.filter(parent=OuterRef("pk")))),
-    "fork": lambda: Q(forked_from__isnull=False),
-    "result": lambda: ~Q(result=""),
-    "simulated": lambda: Q(simulated=True),
+    "error": _step_with(status="error"),
+    "timeout": _step_with(status="timeout"),
+    "guardrail": _step_with(kind="guardrail"),
+    "rejection": lambda scope: _an_action(Q(status="rejected")),
+    "approval": lambda scope: _an_action(Q(batch__isnull=False)),
+    "wait": lambda scope: Q(wait_ms__gt=0) | Q(status="waiting"),
+    "unpriced": lambda scope: Q(unpriced_steps__gt=0),
+    "score": lambda scope: _some_document(scope, Q(seq__gt=0, score__isnull=False), []),
+    "plan": lambda scope: Q(plan__isnull=False),
+    "subagent": lambda scope: Q(Exists(Run.objects.filter(parent=OuterRef("pk")))),
+    "fork": lambda scope: Q(forked_from__isnull=False),
+    "parent": lambda scope: Q(parent__isnull=False),
+    "result": lambda scope: ~Q(result=""),
+    "simulated": lambda scope: Q(simulated=True),
+}
+
+
+def _is(term: Term, scope: Scope) -> Q:
+    wanted = [str(value) for value in term.values] or list(_IS)
+    conditions: list[Q] = [_IS[name](scope) for name in wanted]
+    return reduce(or_, conditions)
+
+
+_IS: dict[str, Any] = {
+    "live": lambda scope: Q(status__in=OPEN),
+    "ended": lambda scope: ~Q(status__in=OPEN),
+    "waiting": lambda scope: Q(status="waiting"),
+    "unpriced": _HAS["unpriced"],
+    "over_budget": lambda scope: (
+        Q(stop_reason="max_cost") | Q(max_cost_usd__isnull=False, cost_usd__gt=F("max_cost_usd"))
+    ),
+    "forked": _HAS["fork"],
+    "delegated": _HAS["parent"],
+    "looping": lambda scope: Q(stop_reason="loop"),
+    "flagged": _HAS["guardrail"],
+    "simulated": _HAS["simulated"],
 }
 
 _TERMS: dict[str, Any] = {
     "agent": _agent,
+    "prompt": _agent,
     "status": _choice("status"),
     "stop": _choice("stop_reason"),
     "mode": _choice("mode"),
-    "tool": lambda term: _a_step(_any_of(term, "tool")),
-    "model": lambda term: _a_step(_any_of(term, "model")),
-    "kind": lambda term: _a_step(_choice("kind")(term)),
-    "score": lambda term: _a_step(_number(term, "score", float)),
     "user": _user,
-    "version": lambda term: _number(term, "agent_version__number"),
-    "type": lambda term: _any_of(term, "task_type"),
+    "version": _number("agent_version__number"),
+    "type": _type,
     "task": _task,
+    "plan": _plan,
+    "meta": _meta,
+    "tag": _meta,
     "cost": _cost,
-    "duration": _span("took"),
-    "wait": lambda term: _number(term, "wait_ms", lambda value: min(int(value), 2**62)),
-    "tokens": lambda term: _number(term, "all_tokens"),
-    "steps": lambda term: _number(term, "last_seq"),
-    "risk": _risk,
+    "budget": _number("max_cost_usd"),
+    "duration": _took,
+    "wait": _number("wait_ms", step_matching.milliseconds),
+    "tokens": _number("all_tokens"),
+    "input_tokens": _number("input_tokens"),
+    "output_tokens": _number("output_tokens"),
+    "cache_read": _number("cache_read_tokens"),
+    "cache_write": _number("cache_write_tokens"),
+    "cache_hit": lambda term, scope: step_matching.cache_hit(
+        term, "cache_read_tokens", "input_tokens", "cache_write_tokens"
+    ),
+    "steps": _number("last_seq"),
+    "risk": lambda term, scope: _an_action(Q(risk__in=step_matching.levels(term))),
+    "approval": lambda term, scope: _an_action(step_matching.asked(term)),
+    "approver": lambda term, scope: _an_action(
+        Q(decided_by__isnull=False) if term.op == Op.ANY else Q(decided_by__in=names.people(scope.team_id, term))
+    ),
+    "action": lambda term, scope: _an_action(step_matching.any_of(term, "tool")),
     "since": _started,
     "until": _started,
     "started": _started,
-    "run": _run,
+    "run": _run(""),
+    "parent": _run("parent"),
+    "fork": _run("forked_from"),
+    "like": _like,
+    "team": _team,
+    "batch": _batch,
     "has": _has,
+    "is": _is,
 }

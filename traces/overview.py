@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from django.db.models import QuerySet
 
+from accounts.access import Access, rows
 from runs.engine.types import ENDED
 from runs.models import Run
 from traces import charts, matching
-from traces.query import Query, chosen, toggled
+from traces.editing import chosen, toggled
+from traces.scope import Scope
+from traces.search import sample_edge
 from traces.stats import percentile
-from traces.tree import Or
+from traces.tree import Or, Query
 
 MOST_RUNS = 10_000
 FACET_VALUES = 8
@@ -111,19 +114,26 @@ class Overview:
     histogram: Histogram | None
 
 
-def overview(runs: QuerySet[Run], query: Query, *, now: dt.datetime) -> Overview:
-    """Over the newest MOST_RUNS found; `figures.capped` says when there were more."""
-    found = facts(runs, query, now)
+def overview(access: Access, query: Query, *, now: dt.datetime) -> Overview:
+    """Over the newest MOST_RUNS found, or where that would mean looking at run after run over those among the newest
+    SAMPLE of all; `figures.capped` says when there were more, or may be."""
+    runs = rows(access, Run)
+    found, capped = facts(runs, query, Scope(access.team.id, now))
     return Overview(
-        figures=_figures(found[:MOST_RUNS], of=runs.count(), capped=len(found) > MOST_RUNS),
-        facets=tuple(_facets(found[:MOST_RUNS], query)),
-        histogram=_histogram(found[:MOST_RUNS], query, now),
+        figures=_figures(found, of=runs.count(), capped=capped),
+        facets=tuple(_facets(found, query)),
+        histogram=_histogram(found, query, now),
     )
 
 
-def facts(runs: QuerySet[Run], query: Query, now: dt.datetime) -> list[Facts]:
-    rows = matching.matching(runs, query.node, now).annotate(took=matching.duration(now)).order_by("-created_at", "-id")
-    columns = rows.values_list(
+def facts(runs: QuerySet[Run], query: Query, scope: Scope) -> tuple[list[Facts], bool]:
+    """(of each found run, whether there may be more)."""
+    found = matching.matching(runs, query.node, scope)
+    edge = sample_edge(runs) if scope.walks else None
+    if edge is not None:
+        found = found.filter(created_at__gte=edge)
+    found = found.annotate(took=matching.duration(scope.now)).order_by("-created_at", "-id")
+    columns = found.values_list(
         "created_at",
         "took",
         "status",
@@ -137,7 +147,8 @@ def facts(runs: QuerySet[Run], query: Query, now: dt.datetime) -> list[Facts]:
         "owner__first_name",
         "owner__last_name",
     )
-    return [Facts(*row) for row in columns[: MOST_RUNS + 1]]
+    listed = [Facts(*row) for row in columns[: MOST_RUNS + 1]]
+    return listed[:MOST_RUNS], edge is not None or len(listed) > MOST_RUNS
 
 
 def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:

@@ -1,11 +1,13 @@
 """One parser of the search language: text to a tree, an error at its character, and the reading in words.
 
-    query := or ;  or := and ("OR" and)* ;  and := unary (("AND")? unary)* ;  unary := ("NOT" | "-")? atom
-    atom  := "(" query ")" | field ":" value | word | "quoted phrase"
+    query := or ["| by" field ["," field]] ;  or := and ("OR" and)* ;  and := unary (("AND")? unary)*
+    unary := ("NOT" | "-")? atom ;  atom := "(" or ")" | field ":" value | word | "quoted phrase" | steps | count
+    steps := "step:{" or "}" (("->" | "=>") "step:{" or "}")* ;  count := "count(" steps "):" value
     value := [> >= < <= =] one | "[" a "TO" b "]" | a ".." b | "(" a "OR" b ")" | "*"
 
-A field binds to the run when runs have it (status, cost, tokens, duration), else to any one step (tool, model, score,
-kind): the tools, models and scores of a turn stand on different steps, so terms side by side need not meet on one.
+Outside `step:{…}` a field binds to the run when runs have it (status, cost, tokens, duration), else to any one step
+(tool, model, score, kind): the tools, models and scores of a turn stand on different steps, so terms side by side need
+not meet on one. Within `step:{…}` everything binds to that one step.
 """
 
 from __future__ import annotations
@@ -14,16 +16,17 @@ import datetime as dt
 import re
 from decimal import Decimal
 
+from runs.words import words
 from traces import fields
-from traces.fields import ALIASES, FIELDS, ORDERED, BadValue, Field, Type, Value, did_you_mean
+from traces.fields import ORDERED, BadValue, Field, Type, Value, did_you_mean
 from traces.reading import comparison, read_aloud
-from traces.tree import And, Node, Not, Op, Or, Query, QueryError, Term, Word
-
-__all__ = ["Query", "QueryError", "chosen", "parse", "quoted", "toggled"]
+from traces.tree import And, Count, Node, Not, Op, Or, Query, QueryError, Sequence, Term, Word
+from traces.vocabulary import ALIASES, FIELDS, GROUPS, STEP_FIELDS, known
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 30
 MAX_TERMS = 40
+MAX_SEQUENCE = 6
 
 
 def parse(text: str, now: dt.datetime) -> Query:
@@ -35,16 +38,23 @@ def parse(text: str, now: dt.datetime) -> Query:
     for position, character in enumerate(text):
         if character == "\0" or "\ud800" <= character <= "\udfff":
             raise QueryError("This character can't be searched for.", position, position + 1, "")
-    node = _Parser(text, now).parse()
-    return Query(text=text, node=node, reading=read_aloud(node))
+    node, by = _Parser(text, now).parse()
+    return Query(text=text, node=node, reading=read_aloud(node, by), by=by)
 
 
 _BARE = re.compile(r'[^\s()"]+')
-_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_.]*):")
+_BARE_IN_STEP = re.compile(r'[^\s()"}]+')
+_FIELD = re.compile(r"((?:meta|eval)\.[A-Za-z0-9_.-]+|[A-Za-z][A-Za-z0-9_.]*):", re.IGNORECASE)
+_STEP = re.compile(r"step:\s*\{", re.IGNORECASE)
+_COUNT = re.compile(r"count\s*\(\s*(?=step:)", re.IGNORECASE)
+_BY = re.compile(r"\|\s*by\s+", re.IGNORECASE)
 _MISPLACED = re.compile(r"([A-Za-z_]+)(>=|<=|>|<|=)(.+)")
-_OPS = {">=": Op.GTE, "<=": Op.LTE, ">": Op.GT, "<": Op.LT, "=": Op.IS}
+_OPS = {">=": Op.GTE, "<=": Op.LTE, ">": Op.GT, "<": Op.LT, "=": Op.EXACT}
 _OP = re.compile(r">=|<=|>|<|=")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+COUNTED = Field(name="count", type=Type.COUNT, says="{}", denies="not {}", hint=">3")
 
 
 class _Parser:
@@ -54,15 +64,33 @@ class _Parser:
         self.at = 0
         self.depth = 0
         self.count = 0
+        self.in_step = False
 
-    def parse(self) -> Node | None:
+    def parse(self) -> tuple[Node | None, tuple[str, ...]]:
         self._space()
-        if self._ended():
-            return None
-        node = self._or()
+        node = None if self._ended() or self._peek() == "|" else self._or()
+        by = self._by() if self._peek() == "|" else ()
         if not self._ended():
             raise QueryError("This parenthesis closes nothing.", self.at, self.at + 1, "")
-        return node
+        return node, by
+
+    def _by(self) -> tuple[str, ...]:
+        start = self.at
+        match = _BY.match(self.text, start)
+        if not match:
+            raise QueryError("A chart is written | by type,day at the end.", start, start + 1, "")
+        names: list[str] = []
+        self.at = match.end()
+        for part in self.text[self.at :].split(","):
+            name = part.strip().lower()
+            at = self.at + len(part) - len(part.lstrip())
+            if (name := ALIASES.get(name, name)) not in GROUPS or name in names or len(names) == 2:
+                message = f"Runs are grouped by one or two of {', '.join(GROUPS)}."
+                raise QueryError(message, at, at + len(part.strip()), did_you_mean(name, GROUPS))
+            names.append(name)
+            self.at += len(part) + 1
+        self.at = len(self.text)
+        return tuple(names)
 
     # --- the grammar's levels ---
 
@@ -77,7 +105,7 @@ class _Parser:
         while True:
             explicit = self._keyword("AND")
             self._space()
-            if not explicit and (self._ended() or self._peek() == ")" or self._sees_keyword("OR")):
+            if not explicit and (self._ended() or self._peek() in self._closing() or self._sees_keyword("OR")):
                 return nodes[0] if len(nodes) == 1 else And(tuple(nodes))
             nodes.append(self._unary())
 
@@ -109,11 +137,15 @@ class _Parser:
         character = self._peek()
         if character == "(":
             return self._group()
-        if character == ")":
-            raise QueryError("These parentheses hold nothing.", self.at, self.at + 1)
+        if character in self._closing():
+            raise QueryError("Something is missing here.", self.at, self.at + 1)
         self._counted()
         if character == '"':
             return self._phrase()
+        if _STEP.match(self.text, self.at):
+            return self._sequence()
+        if count := _COUNT.match(self.text, self.at):
+            return self._count(count)
         match = _FIELD.match(self.text, self.at)
         if match and not self.text.startswith("//", match.end()):
             return self._term(match)
@@ -134,6 +166,70 @@ class _Parser:
         self.depth -= 1
         return node
 
+    def _closing(self) -> str:
+        return ")}" if self.in_step else ")" if self.depth else ")|"
+
+    # --- steps ---
+
+    def _sequence(self) -> Sequence:
+        start = self.at
+        steps = [self._step()]
+        next_ones: list[bool] = []
+        while True:
+            end = self.at
+            self._space()
+            arrow = self.text[self.at : self.at + 2]
+            if arrow not in ("->", "=>"):
+                self.at = end
+                return Sequence(tuple(steps), tuple(next_ones), start, end)
+            if len(steps) == MAX_SEQUENCE:
+                raise QueryError(f"A sequence has at most {MAX_SEQUENCE} steps.", self.at, len(self.text), "")
+            arrow_at, self.at = self.at, self.at + 2
+            self._space()
+            if not _STEP.match(self.text, self.at):
+                raise QueryError(f"{arrow} needs a step:{{…}} after it.", arrow_at, arrow_at + 2, "")
+            next_ones.append(arrow == "=>")
+            steps.append(self._step())
+
+    def _step(self) -> Node:
+        start = self.at
+        if self.in_step:
+            raise QueryError("A step holds no other step: write step:{…} -> step:{…}.", start, start + 5)
+        self._deeper(start)
+        match = _STEP.match(self.text, start)
+        self.at = match.end() if match else start
+        self.in_step = True
+        self._space()
+        if self._peek() == "}":
+            raise QueryError("These braces hold nothing.", start, self.at + 1, "")
+        node = self._or()
+        self._space()
+        if self._peek() != "}":
+            raise QueryError("This brace is not closed.", start, len(self.text), self.text[start:] + "}")
+        self.at += 1
+        self.in_step = False
+        self.depth -= 1
+        return node
+
+    def _count(self, match: re.Match[str]) -> Count:
+        start = self.at
+        if self.in_step:
+            raise QueryError("Steps are counted in a run: write count(…) outside step:{…}.", start, match.end())
+        self.at = match.end()
+        sequence = self._sequence()
+        self._space()
+        if self._peek() != ")":
+            raise QueryError("This parenthesis is not closed.", start, len(self.text), self.text[start:] + ")")
+        self.at += 1
+        if self._peek() != ":":
+            raise QueryError(
+                "A count is compared: count(step:{…}):>3", start, self.at, self.text[start : self.at] + ":>0"
+            )
+        self.at += 1
+        term = self._compared(COUNTED, start)
+        numbers = tuple(int(str(value)) for value in term.values)
+        return Count(sequence, term.op, numbers, "at least 1" if term.op == Op.ANY else term.said)
+
     # --- words ---
 
     def _phrase(self) -> Node:
@@ -141,15 +237,22 @@ class _Parser:
         text = self._quoted()
         if not text.strip():
             raise QueryError("There is nothing between these quotes.", start, self.at, "")
+        if not words(text):
+            raise QueryError(fields.NO_WORDS.format(text), start, self.at, "")
         return Word(text=text, phrase=True, start=start, end=self.at)
 
     def _word(self) -> Node:
         start = self.at
         word = self._bare()
         match = _MISPLACED.fullmatch(word)
-        if match and _known(match[1]):
+        if match and known(match[1], in_step=self.in_step):
             fix = f"{match[1]}:{'' if match[2] == '=' else match[2]}{match[3]}"
             raise QueryError(f"A field is followed by a colon: {fix}", start, self.at, fix)
+        if not words(word):
+            raise QueryError(fields.NO_WORDS.format(word), start, self.at, "")
+        if "*" in word.removesuffix("*"):
+            message = "A star stands at the end of a word; within one it would stand for nothing."
+            raise QueryError(message, start, self.at, word.replace("*", " ").strip())
         return Word(text=word, phrase=False, start=start, end=self.at)
 
     # --- fields ---
@@ -158,6 +261,9 @@ class _Parser:
         start = self.at
         field = self._field(match)
         self.at = match.end()
+        return self._compared(field, start)
+
+    def _compared(self, field: Field, start: int) -> Term:
         value_at = self.at
         op, pairs = self._value(field)
         raws = [raw for raw, _ in pairs]
@@ -165,31 +271,50 @@ class _Parser:
             op, values = self._read(field, op, raws)
         except BadValue as error:
             at, end = self._where(field, pairs, value_at)
-            fix = None if error.suggestion is None else error.suggestion
-            raise QueryError(str(error), at, end, fix) from None
+            raise QueryError(str(error), at, end, error.suggestion) from None
         said = comparison(field, op, values, raws)
         return Term(field=field, op=op, values=values, said=said, start=start, end=self.at)
 
     def _field(self, match: re.Match[str]) -> Field:
         name = match[1].lower()
-        field = _known(name)
+        field = known(match[1], in_step=self.in_step)
         if field is not None:
             return field
+        self._misplaced(name, match)
         end = self._skim(match.end())
-        near = did_you_mean(name, [*FIELDS, *ALIASES])
+        near = did_you_mean(name, [*(STEP_FIELDS if self.in_step else FIELDS), *ALIASES])
         quoted = f'"{self.text[match.start() : end]}"'.replace('""', '"')
         if near:
             message = (
                 f"There is no field “{match[1]}”: did you mean {near}? To search for the text itself, put it in quotes."
             )
             raise QueryError(message, match.start(), match.end() - 1, near)
-        known = ", ".join(FIELDS)
-        message = f"There is no field “{match[1]}”. To search for the text, put it in quotes. Fields: {known}."
+        fields_here = ", ".join(STEP_FIELDS if self.in_step else FIELDS)
+        message = f"There is no field “{match[1]}”. To search for the text, put it in quotes. Fields: {fields_here}."
         raise QueryError(message, match.start(), end, quoted if quoted.count('"') == 2 else None)
 
+    def _misplaced(self, name: str, match: re.Match[str]) -> None:
+        """Fields of the other level, and those that need a name of their own."""
+        start, end = match.start(), match.end()
+        if name in ("meta", "meta."):
+            raise QueryError("Metadata is asked for by its name, such as meta.customer:ana", start, end)
+        plain = name.removeprefix("run.")
+        if self.in_step and known(plain, in_step=False):
+            raise QueryError(f"{plain} is about the run: write it outside step:{{…}}.", start, end)
+        if not self.in_step and plain == name and known(name, in_step=True):
+            value_end = self._skim(end)
+            fix = f"step:{{{self.text[start:value_end]}}}"
+            raise QueryError(f"{name} is about one step: write it within step:{{…}}.", start, value_end, fix)
+        if plain != name and known(plain, in_step=True):
+            raise QueryError(f"{plain} is about steps, not the run: leave out “run.”.", start, end, f"{plain}:")
+
     def _skim(self, start: int) -> int:
-        found = _BARE.match(self.text, start)
+        found = self._bare_pattern.match(self.text, start)
         return found.end() if found else start
+
+    @property
+    def _bare_pattern(self) -> re.Pattern[str]:
+        return _BARE_IN_STEP if self.in_step else _BARE
 
     def _value(self, field: Field) -> tuple[Op, list[tuple[str, int]]]:
         """(operator, raw values with their positions)."""
@@ -197,7 +322,9 @@ class _Parser:
         op = Op.IS
         if match:
             op = _OPS[match[0]]
-            if op != Op.IS and field.type not in ORDERED:
+            if op == Op.EXACT and field.type not in (Type.NAME, Type.TEXT):
+                op = Op.IS
+            if op not in (Op.IS, Op.EXACT) and field.type not in ORDERED:
                 message = f"{field.name} has no order, so {match[0]} means nothing here."
                 raise QueryError(message, self.at, match.end(), "")
             self.at = match.end()
@@ -222,7 +349,7 @@ class _Parser:
             if not text.strip():
                 raise QueryError("There is nothing between these quotes.", start, self.at)
             return text, True
-        if not _BARE.match(self.text, self.at):
+        if not self._bare_pattern.match(self.text, self.at):
             raise QueryError(f"{field.name}: needs a value ({field.hint}).", start)
         return self._bare(), False
 
@@ -319,7 +446,7 @@ class _Parser:
         return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)
 
     def _bare(self) -> str:
-        match = _BARE.match(self.text, self.at)
+        match = self._bare_pattern.match(self.text, self.at)
         if match is None:
             raise QueryError("A word was expected here.", self.at, self.at + 1)
         self.at = match.end()
@@ -358,11 +485,6 @@ class _Parser:
             raise QueryError(f"Parentheses and NOT nest at most {MAX_DEPTH} deep.", start)
 
 
-def _known(name: str) -> Field | None:
-    name = name.lower()
-    return FIELDS.get(ALIASES.get(name, name))
-
-
 def _unquoted(raw: str) -> str:
     match = _QUOTED.fullmatch(raw.strip())
     return match[1] if match else raw.strip()
@@ -371,37 +493,3 @@ def _unquoted(raw: str) -> str:
 def _rank(field: Field, value: Value) -> Decimal:
     """The value's place in its field's order; not for times."""
     return Decimal(field.choices.index(str(value)) if field.type == Type.LEVEL else str(value))
-
-
-# --- changing one field of a query, for facets and links -------------------------------------------------------------
-
-
-def quoted(value: str) -> str:
-    """A value as it must be written in a query."""
-    plain = re.fullmatch(r"[^\s()\"\[\]*<>=]+", value) and ".." not in value and value not in ("OR", "AND", "NOT")
-    if plain:
-        return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def toggled(query: Query, field: str, value: str) -> str:
-    """The query with this value added to the field's alternatives, or taken out of them."""
-    term = next((term for term in query.terms if term.field.name == field and term.op == Op.IS), None)
-    if term is None:
-        alone = not isinstance(query.node, Or)
-        text = query.text.strip() if alone else f"({query.text.strip()})"
-        return f"{text} {field}:{quoted(value)}".strip()
-    values = [str(known) for known in term.values]
-    changed = [known for known in values if known.lower() != value.lower()]
-    if len(changed) == len(values):
-        changed.append(value)
-    written = [quoted(known) for known in changed]
-    part = "" if not written else f"{field}:{written[0]}" if len(written) == 1 else f"{field}:({' OR '.join(written)})"
-    return re.sub(r"\s{2,}", " ", query.text[: term.start] + part + query.text[term.end :]).strip()
-
-
-def chosen(query: Query, field: str) -> tuple[str, ...]:
-    """The values of the field that the query asks for, as they are written there."""
-    terms = [term for term in query.terms if term.field.name == field and term.op == Op.IS]
-    return tuple(str(value) for term in terms for value in term.values)

@@ -6,24 +6,30 @@ import datetime as dt
 
 from traces import fields
 from traces.fields import ORDERED, Field, Type, Value
-from traces.tree import And, Node, Not, Op, Term, Word
+from traces.tree import And, Count, Node, Not, Op, Sequence, Term, Word
+from traces.vocabulary import HAS, IS, STEP_HAS
 
 
-def read_aloud(node: Node | None) -> str:
+def read_aloud(node: Node | None, by: tuple[str, ...] = ()) -> str:
     """The query in words, as it was understood."""
+    grouped = f", grouped by {' and '.join(by)}" if by else ""
     if node is None:
-        return "All runs, newest first"
-    return f"Runs where {_clause(node, top=True)}"
+        return f"All runs{grouped or ', newest first'}"
+    return f"Runs where {_clause(node, top=True)}{grouped}"
 
 
 def _clause(node: Node, *, top: bool = False, denied: bool = False) -> str:
     if isinstance(node, Word):
-        return f"{'no text mentions' if denied else 'some text mentions'} “{node.text}”"
+        return f"{'no text mentions' if denied else 'some text mentions'} {_said_word(node)}"
+    if isinstance(node, Sequence):
+        return f"there is {'no' if denied else 'a'} step where {_steps(node)}"
+    if isinstance(node, Count):
+        return f"there are {'not ' if denied else ''}{node.said} steps where {_steps(node.sequence)}"
     if isinstance(node, Term):
         return (node.field.denies if denied else node.field.says).format(node.said)
     if isinstance(node, Not):
         inner = node.node
-        if isinstance(inner, Word | Term):
+        if isinstance(inner, Word | Term | Sequence | Count):
             return _clause(inner, denied=not denied)
         return f"{'' if denied else 'not '}({_clause(inner, top=True)})"
     clauses = [_clause(child) for child in node.nodes]
@@ -32,17 +38,33 @@ def _clause(node: Node, *, top: bool = False, denied: bool = False) -> str:
     return joined if top else f"({joined})"
 
 
+def _said_word(node: Word) -> str:
+    return f"a word that begins with “{node.text[:-1]}”" if node.wanted.prefix else f"“{node.text}”"
+
+
+def _steps(node: Sequence) -> str:
+    said = _clause(node.steps[0], top=True)
+    for is_next, step in zip(node.next_ones, node.steps[1:], strict=True):
+        said += f", {'right after it' if is_next else 'later'} one where {_clause(step, top=True)}"
+    return said
+
+
+_ANY = {"has": "anything of note"} | dict.fromkeys(
+    ("reasoning", "output", "input", "error", "task", "plan"), "anything"
+)
 _OVER = {Op.GT: "over ", Op.GTE: "at least ", Op.LT: "under ", Op.LTE: "at most "}
 
 
 def comparison(field: Field, op: Op, values: tuple[Value, ...], raws: list[str]) -> str:
     if op == Op.ANY:
-        return "recorded" if field.type in ORDERED else "any" if field.name != "has" else "anything of note"
+        return "recorded" if field.type in ORDERED else _ANY.get(field.name, "any")
     if field.type == Type.TIME:
         return _when(op, values, raws)
     shown = [_shown(field, value) for value in values]
     if op == Op.BETWEEN:
         return f"from {shown[0]} to {shown[1]}"
+    if op == Op.EXACT:
+        return "exactly " + " or ".join(shown)
     if op == Op.IS:
         return " or ".join(shown)
     if field.type == Type.LEVEL:
@@ -63,7 +85,11 @@ def _when(op: Op, values: tuple[Value, ...], raws: list[str]) -> str:
 
 def _shown(field: Field, value: Value) -> str:
     if field.name == "has":
-        return fields.HAS[str(value)]
+        return (STEP_HAS if "reasoning" in field.choices else HAS)[str(value)]
+    if field.name == "is":
+        return IS[str(value)]
+    if field.type == Type.PERCENT:
+        return f"{_plain(value)}%"
     if field.type in (Type.CHOICE, Type.LEVEL):
         return str(value).replace("_", " ")
     if field.type == Type.MONEY:

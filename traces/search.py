@@ -7,25 +7,29 @@ import binascii
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import reduce
-from operator import add, or_
+from heapq import nsmallest
+from operator import or_
 from typing import Any
 
-from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Case, Q, QuerySet, When
 
+from accounts.access import Access, rows
 from runs.engine.words import plain_text
-from runs.models import Run, Step
-from traces import matching
-from traces.query import Query
+from runs.models import Run, SearchDocument, StepPayload
+from traces import matching, text_index
+from traces.scope import Scope
 from traces.snippets import Snippet, snippet
+from traces.tree import Query, Text
 
 LIMIT = 50
 MAX_LIMIT = 200
 COUNTED = 1_000
+SAMPLE = 1_000
+"""Newest runs that stand for all where not all can be looked at."""
 MATCHES_PER_RUN = 3
 
 
@@ -41,11 +45,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`total` is exact up to COUNTED; from there on it is COUNTED and `total_is_exact` is False."""
+    """`total` is exact up to COUNTED; from there on it is COUNTED or an estimate, and `total_is_exact` is False."""
 
     hits: tuple[Hit, ...]
     total: int
     total_is_exact: bool
+    total_is_estimate: bool
     next: str | None
 
 
@@ -76,24 +81,63 @@ SORTS = {
 
 
 def search(
-    runs: QuerySet[Run], query: Query, *, now: dt.datetime, limit: int = LIMIT, cursor: str = "", sort: str = "newest"
+    access: Access, query: Query, *, now: dt.datetime, limit: int = LIMIT, cursor: str = "", sort: str = "newest"
 ) -> Page:
-    """`runs` are those the asker may see. Raises BadCursor."""
+    """A page of the asker's team's runs. Raises BadCursor."""
     order = SORTS[sort]
-    found = matching.matching(runs, query.node, now)
-    counted = found[: COUNTED + 1].count()
+    scope = Scope(access.team.id, now)
+    runs = rows(access, Run)
+    found = matching.matching(runs, query.node, scope)
     page = found.annotate(took=matching.duration(now)).order_by(f"-{order.column}", "-id")
     if cursor:
         page = page.filter(_after(order, cursor))
-    rows = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
-    more, rows = len(rows) > limit, rows[:limit]
-    matches = _matches(rows, query.words)
+    listed = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
+    more, listed = len(listed) > limit, listed[:limit]
+    matches = _matches(listed, query.texts)
+    if cursor or more:
+        total = _total(runs, found, scope, at_least=len(listed) + more)
+    else:
+        total = Total(len(listed), exact=True)
     return Page(
-        hits=tuple(Hit(run=run, matches=matches.get(run.id, ())) for run in rows),
-        total=min(counted, COUNTED),
-        total_is_exact=counted <= COUNTED,
-        next=_cursor(order, rows[-1]) if more else None,
+        hits=tuple(Hit(run=run, matches=matches.get(run.id, ())) for run in listed),
+        total=total.count,
+        total_is_exact=total.exact,
+        total_is_estimate=total.estimate,
+        next=_cursor(order, listed[-1]) if more else None,
     )
+
+
+# --- how many --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    count: int
+    exact: bool
+    estimate: bool = False
+
+
+def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, at_least: int) -> Total:
+    """Counted up to COUNTED. Where that would mean looking at run after run, only the newest SAMPLE are looked at, and
+    what they hold is taken to be the share of all."""
+    edge = sample_edge(runs) if scope.walks else None
+    if edge is None:
+        counted = found[: COUNTED + 1].count()
+        return Total(min(counted, COUNTED), exact=counted <= COUNTED)
+    sampled = found.filter(created_at__gte=edge).count()
+    share = sampled * runs.count() / SAMPLE
+    return Total(max(_rounded(share), at_least), exact=False, estimate=True)
+
+
+def sample_edge(runs: QuerySet[Run]) -> dt.datetime | None:
+    """When the oldest of the newest SAMPLE runs was made; None when there are no more than those."""
+    newest = runs.order_by("-created_at").values_list("created_at", flat=True)
+    return next(iter(newest[SAMPLE - 1 : SAMPLE]), None)
+
+
+def _rounded(value: float) -> int:
+    """To two digits: an estimate must not look like a count."""
+    return int(float(f"{value:.2g}"))
 
 
 # --- paging ----------------------------------------------------------------------------------------------------------
@@ -119,46 +163,45 @@ def _after(order: Sort, cursor: str) -> Q:
 # --- what matched ----------------------------------------------------------------------------------------------------
 
 
-def _matches(runs: Sequence[Run], words: Sequence[str]) -> dict[uuid.UUID, tuple[Snippet, ...]]:
-    """The steps of each run that hold most of the words, else the run's own text."""
-    if not words or not runs:
+def _matches(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tuple[Snippet, ...]]:
+    """The steps of each run that hold most of the texts, else the run's own task and result."""
+    if not texts or not runs:
         return {}
     found: dict[uuid.UUID, list[Snippet]] = {}
-    for step in _best_steps(runs, words):
-        shown = snippet(_texts(step), words, step.seq)
-        if shown:
-            found.setdefault(step.run_id, []).append(shown)
+    best = _best_steps(runs, texts)
+    payloads = StepPayload.objects.select_related("step").in_bulk(best)
+    for step_id in best:
+        payload = payloads.get(step_id)
+        shown = snippet(_texts(payload), texts, payload.step.seq) if payload else None
+        if payload and shown:
+            found.setdefault(payload.step.run_id, []).append(shown)
     for run in runs:
-        own = snippet([("task", run.task), ("result", run.result), ("stop_detail", run.stop_detail)], words, None)
-        if own and len(found.get(run.id, ())) < MATCHES_PER_RUN:
-            found.setdefault(run.id, []).append(own)
+        if len(found.get(run.id, ())) < MATCHES_PER_RUN:
+            own = snippet([("task", run.task), ("result", run.result), ("stop_detail", run.stop_detail)], texts, None)
+            if own:
+                found.setdefault(run.id, []).append(own)
     return {run_id: tuple(snippets) for run_id, snippets in found.items()}
 
 
-def _best_steps(runs: Sequence[Run], words: Sequence[str]) -> list[Step]:
-    """Up to MATCHES_PER_RUN steps of each run, those with most of the words first: one query, payloads included."""
-    holds = [matching.in_step(word) for word in words]
-    points: list[Any] = [Case(When(hold, then=1), default=0) for hold in holds]
-    held = reduce(add, points)
-    ranked = (
-        matching.step_texts(Step.objects.filter(run__in=runs))
-        .filter(reduce(or_, holds))
-        .annotate(held=held)
-        .annotate(place=Window(RowNumber(), partition_by=F("run_id"), order_by=[F("held").desc(), F("seq").asc()]))
-        .filter(place__lte=Value(MATCHES_PER_RUN, output_field=IntegerField()))
+def _best_steps(runs: Sequence[Run], texts: Sequence[Text]) -> list[uuid.UUID]:
+    """Up to MATCHES_PER_RUN steps of each run, those with most of the texts first."""
+    holds = {f"held_{index}": text_index.holds(text) for index, text in enumerate(texts)}
+    marks = {name: Case(When(hold, then=1), default=0) for name, hold in holds.items()}
+    documents = (
+        SearchDocument.objects.filter(run__in=[run.id for run in runs], seq__gt=0)
+        .filter(reduce(or_, holds.values()))
+        .values_list("run_id", "seq", "step_id", *marks.values())
     )
-    return list(ranked.select_related("payload").order_by("run_id", "place"))
+    of_run: dict[uuid.UUID, list[tuple[int, int, uuid.UUID]]] = {}
+    for run_id, seq, step_id, *held in documents:
+        of_run.setdefault(run_id, []).append((-sum(held), seq, step_id))
+    return [step_id for steps in of_run.values() for _, _, step_id in nsmallest(MATCHES_PER_RUN, steps)]
 
 
-def _texts(step: Step) -> list[tuple[str, str]]:
-    payload = getattr(step, "payload", None)
-    texts = [("summary", step.summary), ("title", step.title), ("tool", step.tool)]
-    if payload is None:
-        return texts
-    return [
-        ("error", payload.error),
-        ("output", plain_text(payload.output)),
-        ("reasoning", payload.reasoning),
-        ("input", plain_text(payload.input)),
-        *texts,
-    ]
+def _texts(payload: StepPayload) -> Iterator[tuple[str, Callable[[], str]]]:
+    step = payload.step
+    yield "error", lambda: payload.error
+    yield "output", lambda: plain_text(payload.output)
+    yield "reasoning", lambda: payload.reasoning
+    yield "input", lambda: plain_text(payload.input)
+    yield from (("summary", lambda: step.summary), ("title", lambda: step.title), ("tool", lambda: step.tool))

@@ -6,16 +6,18 @@ import re
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
+from accounts.access import Access, rows
 from runs.models import Run
 from traces import matching
-from traces.fields import FIELDS, Type
+from traces.fields import Type
 from traces.overview import SERIES, overview
-from traces.query import Query, QueryError, parse
-from traces.search import search
-from traces.tree import And, Node, Not, Term, Word
+from traces.query import parse
+from traces.scope import Scope
+from traces.search import COUNTED, search
+from traces.tree import Node, Not, Query, QueryError, Sequence, Term, Word
+from traces.vocabulary import FIELDS
 
 CHIPS = ("status:", "stop:", "score:<", "user:", "risk:critical", "has:rejection")
 SORT_LABELS = {"newest": "Newest", "costliest": "Costliest", "slowest": "Slowest"}
@@ -42,10 +44,10 @@ def helpers() -> dict[str, Any]:
     }
 
 
-def page(runs: QuerySet[Run], query: Query, sort: str, cursor: str) -> dict[str, Any]:
+def page(access: Access, query: Query, sort: str, cursor: str) -> dict[str, Any]:
     """Raises BadCursor."""
     now = timezone.localtime()
-    found = search(runs, query, now=now, cursor=cursor, sort=sort)
+    found = search(access, query, now=now, cursor=cursor, sort=sort)
     context: dict[str, Any] = {
         "query": query,
         "found": found,
@@ -53,14 +55,14 @@ def page(runs: QuerySet[Run], query: Query, sort: str, cursor: str) -> dict[str,
     }
     if cursor:
         return context
-    seen = overview(runs, query, now=now)
+    seen = overview(access, query, now=now)
     counts = [bucket.counts for bucket in seen.histogram.buckets] if seen.histogram else []
     used = [name for index, name in enumerate(SERIES) if any(tally[index] for tally in counts)]
     return {
         **context,
         "overview": seen,
         "legend": [LEGEND[name] for name in used],
-        "drop": _drop(runs, query) if not found.total and query.node else None,
+        "drop": _drop(access, query) if not found.total and query.node else None,
     }
 
 
@@ -84,29 +86,29 @@ def explained(text: str, error: QueryError) -> dict[str, Any]:
 # --- an empty result -------------------------------------------------------------------------------------------------
 
 
-def _drop(runs: QuerySet[Run], query: Query) -> dict[str, Any] | None:
+def _drop(access: Access, query: Query) -> dict[str, Any] | None:
     """The condition whose removal brings back most runs: {text, query, count}."""
-    nodes = query.node.nodes if isinstance(query.node, And) else (query.node,)
     best: dict[str, Any] | None = None
-    now = timezone.localtime()
-    for node in nodes[:MOST_TRIED]:
-        span = _span(node, query.text) if node else None
+    scope = Scope(access.team.id, timezone.localtime())
+    for node in query.conditions[:MOST_TRIED]:
+        span = _span(node, query.text)
         if span is None:
             continue
         rest = " ".join((query.text[: span[0]] + query.text[span[1] :]).split(" ")).strip()
         try:
-            count = matching.matching(runs, parse(rest, now).node, now).count()
+            found = matching.matching(rows(access, Run), parse(rest, scope.now).node, scope)
         except QueryError:
             continue
+        count = found[: COUNTED + 1].count()
         if count and (best is None or count > best["count"]):
             best = {"text": query.text[span[0] : span[1]], "query": rest, "count": count}
     return best
 
 
 def _span(node: Node, text: str) -> tuple[int, int] | None:
-    if isinstance(node, Word | Term):
+    if isinstance(node, Word | Term | Sequence):
         return node.start, node.end
-    if isinstance(node, Not) and isinstance(node.node, Word | Term):
+    if isinstance(node, Not) and isinstance(node.node, Word | Term | Sequence):
         lead = re.search(r"(-|NOT\s+)$", text[: node.node.start])
         return (lead.start(), node.node.end) if lead else None
     return None

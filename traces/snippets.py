@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from runs.words import words
+from traces.tree import Text
 
 LENGTH = 160
 LEAD = 40
@@ -31,20 +35,27 @@ class Snippet:
         return [(piece, hit) for piece, hit in [*pieces, (self.text[at:], False)] if piece]
 
 
-def snippet(texts: Sequence[tuple[str, str]], words: Sequence[str], seq: int | None) -> Snippet | None:
-    """The best of the texts, given as (field, text): the one that holds most of the words. None when none holds any."""
+Source = tuple[str, str | Callable[[], str]]
+
+
+def snippet(sources: Iterable[Source], texts: Sequence[Text], seq: int | None) -> Snippet | None:
+    """The best of the sources, given as (field, text): the one that holds most of the texts. None when none does."""
+    patterns = [_pattern(text) for text in texts]
     found: tuple[int, Snippet] | None = None
-    for field, text in texts:
-        line = " ".join(text[:MOST_TEXT].split())
-        held = [word for word in words if re.search(_pattern([word]), line, re.IGNORECASE)]
-        if held and (found is None or len(held) > found[0]):
-            found = len(held), _cut(field, line, held, seq)
+    for field, source in sources:
+        line = " ".join((source if isinstance(source, str) else source())[:MOST_TEXT].split())
+        plain = _folded(line)
+        hits = [[match.span() for match in pattern.finditer(plain)] for pattern in patterns]
+        held = sum(map(bool, hits))
+        if held and (found is None or held > found[0]):
+            found = held, _cut(field, line, sorted(span for spans in hits for span in spans), held, seq)
+        if found and found[0] == len(patterns):
+            break
     return found[1] if found else None
 
 
-def _cut(field: str, line: str, words: Sequence[str], seq: int | None) -> Snippet:
-    hits = [match.span() for match in re.finditer(_pattern(words), line, re.IGNORECASE)]
-    start = _densest(hits, len(words)) - LEAD
+def _cut(field: str, line: str, hits: list[tuple[int, int]], held: int, seq: int | None) -> Snippet:
+    start = _densest(hits, held) - LEAD
     start = 0 if start <= 0 else _word_start(line, start)
     end = min(len(line), start + LENGTH)
     lead, tail = "…" if start else "", "…" if end < len(line) else ""
@@ -67,11 +78,11 @@ def _word_start(line: str, at: int) -> int:
 
 
 def _joined(text: str, hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Hits with only a blank between them are one."""
+    """Hits that overlap, or have only a blank between them, are one."""
     current: tuple[int, int] | None = None
     for start, end in hits:
         if current and text[current[1] : start] in ("", " "):
-            current = current[0], end
+            current = current[0], max(end, current[1])
             continue
         if current:
             yield current
@@ -80,7 +91,22 @@ def _joined(text: str, hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]
         yield current
 
 
-def _pattern(words: Sequence[str]) -> str:
-    """Blanks in a phrase match any blanks; longer words first, so that the longest hit is marked."""
-    ordered = sorted(words, key=len, reverse=True)
-    return "|".join(r"\s+".join(re.escape(part) for part in word.split()) for word in ordered if word.strip())
+@lru_cache(maxsize=256)
+def _pattern(text: Text) -> re.Pattern[str]:
+    """The words with whatever separates words between them; in text folded by `_folded`."""
+    between = r"[\W_]+" if text.words[0].isascii() else r"[\W_]*"
+    side_by_side = between.join(map(re.escape, text.words))
+    if not text.words[0].isascii():
+        return re.compile(side_by_side)
+    return re.compile(rf"(?<![^\W_]){side_by_side}{'[^' + chr(92) + 'W_]*' if text.prefix else ''}(?![^\W_])")
+
+
+def _folded(line: str) -> str:
+    """In lower case and without accents, character by character, so that positions stay what they are."""
+    return line.lower() if line.isascii() else "".join(map(_folded_character, line))
+
+
+@lru_cache(maxsize=4096)
+def _folded_character(character: str) -> str:
+    found = words(character)
+    return found[0] if len(found) == 1 and len(found[0]) == 1 else character

@@ -13,14 +13,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from accounts.access import rows
 from accounts.http import HttpRequest
-from runs.models import Run
 from traces import api, cost_page, costs, export, otel, search_page, trace_page
 from traces.limits import TookTooLong, bounded
 from traces.period import RANGES, BadPeriod, Period, read_period
-from traces.query import QueryError, parse
+from traces.query import parse
 from traces.search import SORTS, BadCursor
+from traces.tree import QueryError
 
 
 @require_safe
@@ -35,7 +34,7 @@ def search(request: HttpRequest) -> HttpResponse:
     try:
         query = parse(text, timezone.localtime())
         with bounded():
-            context |= search_page.page(rows(request.access, Run), query, sort, request.GET.get("cursor", ""))
+            context |= search_page.page(request.access, query, sort, request.GET.get("cursor", ""))
     except QueryError as error:
         context["error"] = search_page.explained(text, error)
         status = 422

@@ -15,7 +15,7 @@ from runs.errors import Invalid
 from runs.models import Agent, Run
 from tests.traces.factories import make_agent, make_model_step, make_run, make_step, make_team, make_user
 from traces import api, otel
-from traces.query import QueryError
+from traces.tree import QueryError
 
 
 @pytest.fixture

@@ -31,8 +31,7 @@ HOUR = dt.timedelta(hours=1)
 
 
 def find(user: User, text: str, **also: Any) -> Page:
-    runs = accounts_access.rows(accounts_access.access_for_user(user), Run)
-    return search(runs, parse(text, NOW), now=NOW, **also)
+    return search(accounts_access.access_for_user(user), parse(text, NOW), now=NOW, **also)
 
 
 def numbers(user: User, text: str, **also: Any) -> list[int]:
@@ -113,10 +112,17 @@ def test_a_runs_id_finds_it(late: Run, done: Run, dana: User) -> None:
     assert numbers(dana, f"run:{done.id}") == [2]
 
 
-def test_wildcards_of_sql_are_plain_characters(late: Run, done: Run, dana: User) -> None:
+def test_what_is_no_letter_and_no_digit_separates_words(late: Run, done: Run, dana: User) -> None:
     make_step(done, output="a discount of 10% on order_7")
-    assert numbers(dana, "10%") == numbers(dana, "order_7") == numbers(dana, "%") == [2]
+    assert numbers(dana, "10%") == numbers(dana, "order_7") == numbers(dana, '"order 7"') == [2]
     assert numbers(dana, "1%0") == numbers(dana, "ord_r") == []
+
+
+def test_words_match_whole_or_as_far_as_the_star(late: Run, done: Run, dana: User) -> None:
+    assert numbers(dana, "deliv*") == numbers(dana, "deliver*") == [2, 1]
+    assert numbers(dana, "deliverie*") == [1]
+    assert numbers(dana, "deliv") == []
+    assert numbers(dana, "ORD-482*") == [1]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,7 @@ def test_the_number_of_queries_does_not_grow_with_the_runs(agent: Agent, dana: U
             assert [hit.run.agent.slug for hit in page.hits]
             assert [hit.run.owner.label for hit in page.hits]
         counts.append(len(queries))
-    assert counts[0] == counts[1] <= 5
+    assert counts[0] == counts[1] <= 7
 
 
 ENDLESS = {
@@ -304,8 +310,7 @@ def test_no_further_statement_begins_once_the_time_is_over(late: Run, dana: User
 
 
 def look(user: User, text: str) -> Any:
-    runs = accounts_access.rows(accounts_access.access_for_user(user), Run)
-    return overview(runs, parse(text, NOW), now=NOW)
+    return overview(accounts_access.access_for_user(user), parse(text, NOW), now=NOW)
 
 
 def test_figures_are_those_of_the_found_runs(late: Run, done: Run, dana: User) -> None:
