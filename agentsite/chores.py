@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from approvals import reconcile
+from approvals import delivery, notices, reconcile
 from approvals.expire import expire_due
 from runs import documents, tasks, worker
 from traces.rollup import roll_due
@@ -14,8 +14,8 @@ WARM_UP_AFTER_S = 2.0
 
 def start() -> None:
     worker.start(
-        chores=[(5, expire_due), (10, documents.Upkeep()), (10, roll_due)],
-        errands=[(5, reconcile.ask_due)],
+        chores=[(5, expire_due), (2, notices.gather), (10, documents.Upkeep()), (10, roll_due)],
+        errands=[(2, delivery.deliver_due), (5, reconcile.ask_due)],
     )
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)

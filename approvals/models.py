@@ -10,7 +10,10 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.ids import new_id
+from approvals.notice_models import Channel, Notice
 from runs.models import Action, Batch
+
+__all__ = ["Channel", "Decision", "Notice", "Reason", "Verdict", "Viewing"]
 
 
 class Verdict(StrEnum):

@@ -50,23 +50,18 @@ def _embedded(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Connects to the very addresses that were checked, so that a name can't change its mind in between."""
+class PinnedTransport(httpx2.AsyncBaseTransport):
+    """Connects to the very addresses that were checked, so that a name can't change its mind in between.
+
+    Raises `AddressRefused` beside what the inner transport raises.
+    """
 
     def __init__(self, *, allow_private: bool, inner: httpx2.AsyncBaseTransport | None = None) -> None:
         self._allow_private = allow_private
         self._inner = inner or httpx2.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            response = await self._first_that_connects(request, await self._addresses(request.url))
-        except AddressRefused as refused:
-            return _failure(request, 403, REFUSED, str(refused))
-        except (OSError, httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            return _failure(request, 503, NOT_SENT, f"could not connect to {request.url.host}: {_words(error)}")
-        except httpx2.TransportError as error:
-            return _failure(request, 502, LOST, f"the connection to {request.url.host} broke: {_words(error)}")
-        return await _translated(request, response)
+        return await self._first_that_connects(request, await self._addresses(request.url))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -86,6 +81,21 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 continue
         return await self._inner.handle_async_request(_pinned(request, addresses[-1]))
+
+
+class GuardedTransport(PinnedTransport):
+    """For MCP: every failure is an answer to the one request that it hit."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            response = await super().handle_async_request(request)
+        except AddressRefused as refused:
+            return _failure(request, 403, REFUSED, str(refused))
+        except (OSError, httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            return _failure(request, 503, NOT_SENT, f"could not connect to {request.url.host}: {_words(error)}")
+        except httpx2.TransportError as error:
+            return _failure(request, 502, LOST, f"the connection to {request.url.host} broke: {_words(error)}")
+        return await _translated(request, response)
 
 
 def _pinned(request: httpx2.Request, address: str) -> httpx2.Request:

@@ -6,4 +6,5 @@ import "./countdown.js";
 import "./palette.js";
 import "./keys.js";
 import "./forms.js";
+import "./notices.js";
 import "./toast.js";
