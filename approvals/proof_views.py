@@ -1,7 +1,8 @@
-"""Evidence of one action, and the team's audit log. Reading only; whoever checks a chain changes nothing."""
+"""Evidence of one action, the team's audit log, and how reviewing goes. Reading only."""
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Iterable
 from itertools import islice
@@ -17,11 +18,13 @@ from accounts import receipts
 from accounts.access import Right, get, rows
 from accounts.http import HttpRequest
 from accounts.models import Receipt
-from approvals import evidence, presenter
+from approvals import evidence, measures, presenter
 from runs.models import Action
 
 PAGE = 100
 MOST_LINES = 100_000
+PERIODS = ("7", "30", "90")
+USUAL_DAYS = 30
 
 
 @never_cache
@@ -85,6 +88,17 @@ def export(request: HttpRequest) -> HttpResponse:
     request.access.require(Right.MANAGE)
     team = request.access.team
     return _lines(islice(receipts.in_order(team.id), MOST_LINES), f"receipts-{team.slug}.jsonl")
+
+
+@never_cache
+@require_safe
+def measures_page(request: HttpRequest) -> HttpResponse:
+    """How reviewing goes, for admins. An unknown period is the usual one."""
+    request.access.require(Right.MANAGE)
+    days = int(request.GET["days"]) if request.GET.get("days") in PERIODS else USUAL_DAYS
+    found = measures.measure(request.access, timezone.now() - dt.timedelta(days=days))
+    periods = [(int(each), int(each) == days) for each in PERIODS]
+    return render(request, "approvals/measures.html", {"measures": found, "days": days, "periods": periods})
 
 
 def _lines(found: Iterable[Receipt], name: str) -> HttpResponse:

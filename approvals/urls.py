@@ -13,6 +13,7 @@ urlpatterns = [
     path("notifications/<uuid:channel_id>/remove", notice_views.remove, name="remove_channel"),
     path("notifications/<uuid:channel_id>/test", notice_views.test, name="test_channel"),
     path("log/", proof_views.log_page, name="log"),
+    path("measures/", proof_views.measures_page, name="measures"),
     path("log/export", proof_views.export, name="export"),
     path("actions/<uuid:action_id>/", proof_views.action_page, name="evidence"),
     path("", views.inbox_page, name="inbox"),
