@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pydantic
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
 
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
-from accounts.models import Team
-from runs import documents, lifecycle, live, settled
+from runs import lifecycle, live, settled, starting
 from runs.doorbell import ring
 from runs.engine.types import Mode
 from runs.errors import Conflict, Invalid
@@ -49,22 +46,18 @@ def launch(access: Access, wanted: Launch) -> Run:
     if errors:
         raise Invalid(errors)
     with transaction.atomic():
-        run = Run(
-            team=access.team,
-            number=_next_number(access.team),
-            agent=agent,
-            agent_version=agent.current,
-            owner=access.user,
+        run = starting.create(
+            access.team,
+            agent,
+            access.user,
+            limits,
+            access.user,
+            "run.launched",
             task=wanted.task.strip(),
             task_type=wanted.task_type or (definition.task_types[0] if definition.task_types else ""),
             mode=wanted.mode or definition.default_mode,
-            simulated=settings.SIMULATED,
             metadata=wanted.metadata or {},
-            **limits.model_dump(),
         )
-        run.save(force_insert=True)
-        documents.write_run(run)
-        _receipt(run, "run.launched", access)
         transaction.on_commit(lambda: _changed(run))
     return run
 
@@ -125,12 +118,6 @@ def _task_errors(wanted: Launch, definition: AgentIn) -> dict[str, str]:
     if wanted.task_type and definition.task_types and wanted.task_type not in definition.task_types:
         errors["task_type"] = f"One of: {', '.join(definition.task_types)}."
     return errors
-
-
-def _next_number(team: Team) -> int:
-    """Taken under the team's row, so that two launches at once get two numbers."""
-    Team.objects.select_for_update().get(id=team.id)
-    return (Run.objects.filter(team=team).aggregate(most=Max("number"))["most"] or 0) + 1
 
 
 def _change(access: Access, run_id: uuid.UUID | str, change: Callable[[uuid.UUID], bool], kind: str, done: str) -> Run:

@@ -86,9 +86,9 @@ def park_until(run_id: uuid.UUID, owner: str, due_at: dt.datetime) -> bool:
 
 
 def wake(run_id: uuid.UUID) -> bool:
-    """waiting -> queued, once nobody is asked any more; the wait is added to the run's."""
+    """waiting -> queued, once nobody is asked any more and no run below works; the wait is added to the run's."""
     open_batch = Batch.objects.filter(run_id=run_id, status="open")
-    if open_batch.exists():
+    if open_batch.exists() or Run.objects.filter(parent_id=run_id, status__in=ALIVE).exists():
         return False
     return _back_to_queue(run_id, RunStatus.WAITING)
 

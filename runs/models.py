@@ -91,7 +91,10 @@ class Run(models.Model):
     agent_version = models.ForeignKey(AgentVersion, on_delete=models.PROTECT, related_name="runs")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="runs")
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="children")
+    parent_intent = models.CharField(max_length=120, blank=True)  # the call of the parent that this run answers
     forked_from = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="forks")
+    forked_seq = models.PositiveIntegerField(default=0)  # steps up to here were replayed from that run
+    model = models.CharField(max_length=120, blank=True)  # in place of the agent's, for this run alone
     task = models.TextField()
     task_type = models.CharField(max_length=80, blank=True)
     mode = models.CharField(max_length=12, choices=choices(Mode))
@@ -139,6 +142,9 @@ class Run(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["team", "number"], name="run_number_once_per_team"),
+            models.UniqueConstraint(
+                fields=["parent", "parent_intent"], condition=~Q(parent_intent=""), name="child_run_once_per_call"
+            ),
             models.CheckConstraint(
                 condition=Q(stop_reason__isnull=False)
                 | ~Q(status__in=["completed", "stopped", "failed", "cancelled", "dry_run_ready"]),

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from runs import provider, toolbox
+from runs.children import DbChildren, slugs_above, subagents_of
 from runs.engine.loop import Ports
 from runs.engine.types import Limits, Mode, RunSpec
 from runs.leases import Lease
@@ -35,6 +36,8 @@ def run_spec(run: Run) -> RunSpec:
         policy_version=f"{run.agent.slug}@{run.agent_version.number}",
         started_at=run.started_at or timezone.now(),
         waited_ms=run.wait_ms,
+        subagents=subagents_of(run, definition.subagents),
+        ancestors=slugs_above(run),
     )
 
 
@@ -53,4 +56,5 @@ def build_ports(run: Run, lease: Lease) -> Ports:
         controls=controls,
         clock=SystemClock(),
         tools=tools,
+        children=DbChildren(run, lease),
     )

@@ -121,6 +121,7 @@ def _row(run: Run, step: Step, expired: int) -> StepRow:
         duration_ms=step.duration_ms,
         attempt=step.attempt,
         plan_step=step.plan_step,
+        child_run_id=step.child_run or None,
     )
 
 

@@ -4,6 +4,7 @@ workers alike."""
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 from django.db import transaction
 
@@ -16,14 +17,45 @@ _LEFT = (ActionStatus.PENDING, ActionStatus.APPROVED, ActionStatus.EXECUTING)
 
 
 def withdraw(run_id: uuid.UUID, reason: str) -> None:
-    """Nothing of an ended run waits for a person any more. Belongs into the transaction of the end."""
+    """Nothing of an ended run waits for a person any more, and no run that it started works on. Belongs into the
+    transaction of the end. All rows are changed before the first receipt is written, for receipts hold the team's row:
+    so two ends, or an end and a decision, never wait for each other."""
+    alive = list(below(run_id))
+    list(Run.objects.select_for_update(no_key=True).filter(id__in=alive).order_by("id").values_list("id"))
+    outcomes = {child: lifecycle.request_cancel(child) for child in alive}
+    ended = [child for child, outcome in outcomes.items() if outcome == "ended"]
+    left = _withdraw(run_id, reason)
+    for child in ended:
+        left += _withdraw(child, "The run above it ended.")
+    for action, why in left:
+        lost = action.status == ActionStatus.EXECUTING
+        audit.record(action, "action.unknown" if lost else "action.cancelled", reason=why)
+    for run in Run.objects.filter(id__in=[child for child, outcome in outcomes.items() if outcome]).order_by("id"):
+        receipts.append(
+            run.team_id,
+            "run.cancel",
+            actor="agentsite",
+            subject_type="run",
+            subject_id=run.id,
+            payload={"outcome": outcomes[run.id], "because_of": str(run_id)},
+        )
+
+
+def _withdraw(run_id: uuid.UUID, reason: str) -> list[tuple[Action, str]]:
+    """The actions that were still open, as they were before."""
     left = list(Action.objects.filter(run_id=run_id, status__in=_LEFT).order_by("position", "id"))
     lifecycle.withdraw_actions(run_id, reason)
     lifecycle.forget_executions(run_id, "The run ended while this was being done; whether it happened is not known.")
     lifecycle.close_batches(run_id)
-    for action in left:
-        lost = action.status == ActionStatus.EXECUTING
-        audit.record(action, "action.unknown" if lost else "action.cancelled", reason=reason)
+    return [(action, reason) for action in left]
+
+
+def below(run_id: uuid.UUID) -> Iterator[uuid.UUID]:
+    """Every run below that has not ended."""
+    level = [run_id]
+    while level:
+        level = list(Run.objects.filter(parent_id__in=level, status__in=lifecycle.ALIVE).values_list("id", flat=True))
+        yield from level
 
 
 def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:

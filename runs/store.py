@@ -312,4 +312,5 @@ def _from_row(row: StepRow) -> Step:
         duration_ms=row.duration_ms,
         attempt=row.attempt,
         plan_step=row.plan_step,
+        child_run=str(row.child_run_id or ""),
     )

@@ -63,6 +63,8 @@ def conclude(run: Run, lease: Lease, outcome: Outcome) -> None:
         _park(run, lease, outcome)
     live.ring(run.id, run.last_seq)
     live.ring_inbox(run.team_id)
+    if run.parent_id is not None and isinstance(outcome, Finished) and lifecycle.wake(run.parent_id):
+        ring(run.parent_id)
 
 
 def _finish(run: Run, lease: Lease, end: Finished) -> None:

@@ -15,6 +15,7 @@ from accounts.access import Right, still_may
 from runs import digest, lifecycle, live, previews
 from runs.audit import batch_digest, is_intact, record
 from runs.catalog import catalog
+from runs.children import above
 from runs.engine.ports import LeaseLost, NotReleased
 from runs.engine.types import (
     Action,
@@ -174,7 +175,7 @@ class DbVerdicts:
         if known is not None:
             return known
         number = (Batch.objects.filter(run_id=self.run.id).aggregate(most=Max("number"))["most"] or 0) + 1
-        agent = self.run.agent_version.definition["name"]
+        agent = " › ".join(str(row.agent_version.definition["name"]) for row in (*above(self.run), self.run))
         return Batch.objects.create(
             run=self.run,
             key=key,

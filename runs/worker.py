@@ -61,9 +61,9 @@ def sweep() -> None:
 
 def _wakeable() -> list[uuid.UUID]:
     asked = Batch.objects.filter(status="open", run__status=RunStatus.WAITING).values("run_id")
-    return list(
-        Run.objects.filter(status=RunStatus.WAITING).exclude(id__in=asked).values_list("id", flat=True)[:AT_ONCE]
-    )
+    delegating = Run.objects.filter(parent__isnull=False, status__in=lifecycle.ALIVE).values("parent_id")
+    waiting = Run.objects.filter(status=RunStatus.WAITING).exclude(id__in=asked).exclude(id__in=delegating)
+    return list(waiting.values_list("id", flat=True)[:AT_ONCE])
 
 
 def _run(chores: Sequence[Chore]) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from runs.engine import delegating
 from runs.engine.calls import Refusal, read_call
 from runs.engine.context import HELD, QUEUED, SIMULATED, as_text
 from runs.engine.deciding import Caller, Park, Stop
+from runs.engine.delegating import Delegating
 from runs.engine.planning import PlanState
 from runs.engine.policy import needs_evidence, route
 from runs.engine.ports import (
@@ -69,6 +71,7 @@ class Hands:
         self.grants: dict[str, ToolGrant] = {grant.name: grant for grant in run.agent.tools}
         self.by_model_name = {tool.spec.model_name: tool for tool in tools.values()}
         self.plan = PlanState()
+        self.delegating: Delegating | None = None
         self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
 
     # --- a turn ------------------------------------------------------------------------------------------------------
@@ -78,9 +81,14 @@ class Hands:
         read = [read_call(f"{turn}:{index}", block, self.by_model_name) for index, block in enumerate(blocks)]
         steps: dict[str, Step] = {}
         effects: list[tuple[Call, Route]] = []
+        delegated = [call for call in read if isinstance(call, Call) and call.tool == delegating.NAME]
+        if self.delegating:
+            self.delegating.start(delegated, self.plan.step)
         for call in read:
             if isinstance(call, Refusal):
                 steps[call.intent] = self._refuse(call)
+                continue
+            if self.delegating and call in delegated:
                 continue
             chosen = self._route(call)
             if self._is_free(call, chosen):
@@ -92,6 +100,8 @@ class Hands:
             effects = []
         if effects:
             steps.update(self._effects(turn, effects, why))
+        if self.delegating and delegated:
+            steps.update(self.delegating.results(delegated, self.plan.step))
         return [_as_told(call, steps[call.intent]) for call in read]
 
     def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:

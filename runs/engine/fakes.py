@@ -26,6 +26,7 @@ from runs.engine.types import (
     Action,
     ActionStatus,
     Call,
+    Child,
     DecisionNote,
     Effect,
     Evidence,
@@ -35,6 +36,7 @@ from runs.engine.types import (
     Price,
     Risk,
     Route,
+    RunStatus,
     Spent,
     Step,
     ToolGrant,
@@ -340,6 +342,26 @@ class FakeVerdicts:
 
 def _digest(args: JsonObject) -> str:
     return json.dumps(args, sort_keys=True)
+
+
+class FakeChildren:
+    """Children that end when told to: `end` gives an answer to one that was started."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, Child] = {}
+        self.asked: list[tuple[str, str, Decimal | None]] = []
+
+    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None) -> Child:
+        if intent not in self.started:
+            self.asked.append((agent, task, budget_usd))
+            self.started[intent] = Child(id=f"child-{intent}", agent=agent.title(), status=RunStatus.QUEUED)
+        return self.started[intent]
+
+    def find(self, intent: str) -> Child | None:
+        return self.started.get(intent)
+
+    def end(self, intent: str, status: RunStatus = RunStatus.COMPLETED, result: str = "Done.", why: str = "") -> None:
+        self.started[intent] = replace(self.started[intent], status=status, result=result, stop_detail=why)
 
 
 class FakeControls:

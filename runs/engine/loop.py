@@ -14,6 +14,7 @@ from itertools import count
 from runs.engine.acting import Hands
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.deciding import Caller, Park, Stop, reply_of
+from runs.engine.delegating import Children, Delegating, delegate_tool
 from runs.engine.explain import explain
 from runs.engine.planning import mark_ended
 from runs.engine.ports import Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
@@ -48,6 +49,7 @@ class Ports:
     controls: Controls
     clock: Clock
     tools: Tools
+    children: Children
 
 
 def advance(run: RunSpec, ports: Ports) -> Outcome:
@@ -75,7 +77,11 @@ class Life:
         self.caller = Caller(run, ports.journal, ports.llm, ports.budget, ports.controls, ports.clock)
         offered = {g.name for g in run.agent.tools if g.policy is not Policy.FORBIDDEN}
         self.tools = {name: tool for name, tool in ports.tools.items() if name in offered}
+        if (delegate := delegate_tool(run)) is not None:
+            self.tools[delegate.spec.name] = delegate
         self.hands = Hands(run, self.caller, ports.journal, ports.verdicts, self.tools, ports.clock)
+        if delegate is not None:
+            self.hands.delegating = Delegating(run, self.caller, ports.journal, ports.children, ports.clock)
         self.system = system_prompt(run.agent, run.mode)
         self.definitions = tool_definitions(self.tools.values())
         self.conversation = Conversation(run.task)

@@ -191,6 +191,8 @@ class RunSpec:
     policy_version: str
     started_at: datetime
     waited_ms: int = 0
+    subagents: tuple[tuple[str, str], ...] = ()  # (slug, purpose) of those that are there now
+    ancestors: tuple[str, ...] = ()  # slugs of the agents of the runs above, the first run's first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,6 +385,7 @@ class Step:
     plan_step: int | None = None
     outcome: ActionOutcome | None = None
     plan: JsonObject | None = None
+    child_run: str = ""  # the id of the run that this step started, or whose end it tells
     raised: dict[str, Any] | None = None  # limits of the run that are other ones from here on
 
 
@@ -394,6 +397,21 @@ class Spent:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A run that another run has started. `agent` is its agent's name."""
+
+    id: str
+    agent: str
+    status: RunStatus
+    stop_detail: str = ""
+    result: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

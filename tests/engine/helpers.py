@@ -17,6 +17,7 @@ from runs.engine import loop
 from runs.engine.fakes import (
     Crash,
     FakeBudget,
+    FakeChildren,
     FakeClock,
     FakeControls,
     FakeJournal,
@@ -262,6 +263,7 @@ class World:
     tools: dict[str, Workshop] = field(default_factory=shop)
     budget: FakeBudget = field(default_factory=FakeBudget)
     controls: FakeControls = field(default_factory=FakeControls)
+    children: FakeChildren = field(default_factory=FakeChildren)
 
     def advance(self) -> Outcome:
         ports = loop.Ports(
@@ -272,6 +274,7 @@ class World:
             controls=self.controls,
             clock=self.clock,
             tools=self.tools,
+            children=self.children,
         )
         # As the store does it: a run that is taken up again has the limits it was given since.
         return loop.advance(replace(self.run, limits=replace(self.run.limits, **self.journal.raised)), ports)
