@@ -1,4 +1,4 @@
-"""What a new installation starts with: the sample shop's tools and three agents that work with it."""
+"""What a new installation starts with: the sample shop's tools and the agents that work with it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The simulated model itself: plans, evaluates, and works the three sample agents' tasks."""
+"""The simulated model itself: plans, evaluates, and works the sample agents' tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from runs.samples.simulated import choosing, cleanup, desk, planning, research
+from runs.samples.simulated import choosing, cleanup, desk, planning, report, research
 from runs.samples.simulated.conversation import Conversation, read
 from runs.samples.simulated.reply import JsonObject, Reply
 from runs.samples.simulated.work import not_mine
@@ -13,6 +13,7 @@ SCRIPTS: dict[str, Callable[[Conversation], Reply]] = {
     choosing.DESK: desk.respond,
     choosing.RESEARCH: research.respond,
     choosing.CLEANUP: cleanup.respond,
+    choosing.REPORT: report.respond,
 }
 
 

@@ -22,8 +22,9 @@ MAX_TRIES = 2
 
 ABOUT = (
     "I am the simulated model of this installation: my replies are scripted, no language model is behind them. I can "
-    "work the three sample agents: the refund desk (refund requests by tag, ticket or order), supplier research (find "
-    "and compare suppliers of a product) and the nightly cleanup (delete stale exports, tickets and carts)."
+    "work the sample agents: the refund desk (refund requests by tag, ticket or order), supplier research (find "
+    "and compare suppliers of a product), the nightly cleanup (delete stale exports, tickets and carts) and the report "
+    "editor (a report on some topics of the shop's policy, with sub-agents)."
 )
 
 
