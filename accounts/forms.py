@@ -77,3 +77,21 @@ class BudgetForm(forms.Form):
         help_text="No run of the team spends more than this in a calendar month (UTC). Empty: no budget.",
         error_messages={"invalid": "Write an amount such as 200 or 49.50."},
     )
+
+
+FOUND = [("redact", "Keep it out of what is stored and shown"), ("block", "End the run"), ("off", "Leave it")]
+
+
+class FiltersForm(forms.Form):
+    secrets = forms.ChoiceField(choices=FOUND, label="Passwords, keys and tokens")
+    personal = forms.ChoiceField(choices=FOUND, label="Card, account and social security numbers")
+    contacts = forms.ChoiceField(choices=FOUND, label="E-mail addresses and phone numbers")
+    instructions = forms.ChoiceField(
+        choices=[
+            ("mark", "Mark them, and ask a person about what follows"),
+            ("block", "End the run"),
+            ("off", "Leave them"),
+        ],
+        label="Instructions inside tool results",
+        help_text="An agent may have filters of its own. Tools and the model always get the real values.",
+    )

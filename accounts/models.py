@@ -42,6 +42,7 @@ class Team(models.Model):
     separation = models.CharField(
         max_length=4, default=Separation.AUTO, choices=[(each.value, each.value) for each in Separation]
     )
+    content_filters = models.JSONField(default=dict, blank=True)  # `runs.schemas.FiltersIn`; empty: the defaults
     month_budget_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
     receipts_seq = models.PositiveBigIntegerField(default=0)
     receipts_hash = models.CharField(max_length=64, blank=True)

@@ -28,3 +28,21 @@ def set_month_budget(team: Team, usd: Decimal | None, *, by: User) -> None:
             payload={"month_budget_usd": None if usd is None else str(usd)},
         )
     team.month_budget_usd = usd
+
+
+# What holds where a team has chosen nothing; `runs.schemas.FiltersIn` is the same for agents.
+DEFAULT_FILTERS = {"secrets": "redact", "personal": "redact", "contacts": "off", "instructions": "mark"}
+
+
+def content_filters(team: Team) -> dict[str, str]:
+    return {**DEFAULT_FILTERS, **team.content_filters}
+
+
+def set_content_filters(team: Team, wanted: dict[str, str], *, by: User) -> None:
+    """Holds for every step from now on; what was stored before stays as it is."""
+    with transaction.atomic():
+        Team.objects.filter(id=team.id).update(content_filters=wanted)
+        receipts.append(
+            team.id, "team.filters", actor=by, subject_type="team", subject_id=team.id, payload=dict(wanted)
+        )
+    team.content_filters = wanted

@@ -14,6 +14,7 @@ urlpatterns = [
     path("members/<uuid:membership_id>/role/", views.change_role, name="change_role"),
     path("members/<uuid:membership_id>/remove/", views.remove_member, name="remove_member"),
     path("separation/", views.set_separation, name="separation"),
+    path("filters/", views.save_filters, name="filters"),
     path("budget/", views.save_budget, name="budget"),
     path("team/", views.switch_team, name="switch_team"),
     path("theme/", views.switch_theme, name="theme"),

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import access as rights
 from accounts import members, sign_in, teams, tokens
 from accounts.access import LADDER, SESSION_TEAM, Access, Right
-from accounts.forms import BudgetForm, MemberForm, ProfileForm, RoleForm, TokenForm
+from accounts.forms import BudgetForm, FiltersForm, MemberForm, ProfileForm, RoleForm, TokenForm
 from accounts.http import HttpRequest
 from accounts.models import ApiToken, Membership
 from accounts.schemas import Role, Separation
@@ -148,6 +148,18 @@ def set_separation(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def save_filters(request: HttpRequest) -> HttpResponse:
+    access = request.access
+    access.require(Right.MANAGE)
+    form = FiltersForm(request.POST)
+    if not form.is_valid():
+        return _settings(request, status=422, filters_form=form)
+    teams.set_content_filters(access.team, form.cleaned_data, by=access.user)
+    messages.success(request, "The filters are saved. They hold for every step from now on.")
+    return redirect("accounts:settings")
+
+
+@require_POST
 def save_budget(request: HttpRequest) -> HttpResponse:
     access = request.access
     access.require(Right.MANAGE)
@@ -202,6 +214,7 @@ def _settings(request: HttpRequest, status: int = 200, **shown: object) -> HttpR
         "profile_form": ProfileForm(instance=access.user),
         "token_form": TokenForm(tokens.scopes_of(access.role), initial={"scopes": tokens.scopes_of(access.role)}),
         "member_form": MemberForm(),
+        "filters_form": FiltersForm(initial=teams.content_filters(access.team)),
         "budget_form": BudgetForm(initial={"month_budget_usd": teams.month_budget(access.team)}),
         "tokens": _tokens(access),
         "members": _members(access),

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
-from runs import lifecycle, live, settled, starting
+from runs import filtering, lifecycle, live, settled, starting
 from runs.doorbell import ring
 from runs.engine.types import Mode
 from runs.errors import Conflict, Invalid
@@ -40,7 +40,10 @@ def launch(access: Access, wanted: Launch) -> Run:
     agent = rows(access, Agent).select_related("current").filter(slug=wanted.agent, current__isnull=False).first()
     definition = AgentIn.model_validate(agent.current.definition) if agent and agent.current else AgentIn(name="none")
     limits, errors = _limits(definition, wanted.limits)
+    filters = filtering.filters_of(access.team, definition)
     errors |= _task_errors(wanted, definition)
+    if "task" not in errors and (refused := filtering.refused(wanted.task, filters)):
+        errors["task"] = refused
     if agent is None:
         raise Invalid({"agent": f"There is no agent “{wanted.agent[:80]}” in this team.", **errors})
     if errors:

@@ -96,6 +96,7 @@ class Run(models.Model):
     forked_seq = models.PositiveIntegerField(default=0)  # steps up to here were replayed from that run
     model = models.CharField(max_length=120, blank=True)  # in place of the agent's, for this run alone
     task = models.TextField()
+    sealed = models.BinaryField(null=True)  # the task before content filters, encrypted, where they took something out
     task_type = models.CharField(max_length=80, blank=True)
     mode = models.CharField(max_length=12, choices=choices(Mode))
     simulated = models.BooleanField(default=False)
@@ -240,6 +241,7 @@ class StepPayload(models.Model):
     output = models.JSONField(null=True)
     reasoning = models.TextField(blank=True)
     error = models.TextField(blank=True)
+    sealed = models.BinaryField(null=True)  # what content filters took out of the texts, encrypted
 
     team_path = "step__run__team_id"
 

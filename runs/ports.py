@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.utils import timezone
 
-from runs import provider, toolbox
+from runs import filtering, provider, toolbox
 from runs.children import DbChildren, slugs_above, subagents_of
 from runs.engine.loop import Ports
 from runs.engine.types import Limits, Mode, RunSpec
@@ -21,10 +23,13 @@ def run_spec(run: Run) -> RunSpec:
     definition = AgentIn.model_validate(run.agent_version.definition)
     return RunSpec(
         id=str(run.id),
-        agent=definition.to_engine(
-            slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
+        agent=replace(
+            definition.to_engine(
+                slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
+            ),
+            filters=filtering.filters_of(run.team, definition),
         ),
-        task=run.task,
+        task=filtering.task_of(run),
         mode=Mode(run.mode),
         limits=Limits(
             max_steps=run.max_steps,

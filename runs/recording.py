@@ -39,7 +39,8 @@ def record(run: Run, owner: str, changes: Mapping[str, Any], step: Step, expired
     seq; else None and nothing. `expired` are the tokens of a prompt cache that ran out before this call. Call it in a
     transaction when more belongs to the step; by itself it is one."""
     row = _row(run, step, expired)
-    payload = StepPayload(step=row, input=step.input, output=step.output, reasoning=step.reasoning, error=step.error)
+    texts = {name: getattr(step, name) for name in ("input", "output", "reasoning", "error", "sealed")}
+    payload = StepPayload(step=row, **texts)
     rows: tuple[models.Model, ...] = (row, payload, documents.step_document(run, row, payload))
     names = tuple(changes)
     held = (run.id, RunStatus.RUNNING, owner, run.last_seq)

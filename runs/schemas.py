@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runs.engine.filters import Filters
 from runs.engine.rules import LISTS, NUMBERS, TEXTS, Comparison, Rule, number
 from runs.engine.types import AgentSpec, Limits, Mode, Policy, Risk, ToolGrant
 
@@ -107,6 +108,18 @@ class ToolGrantIn(Strict):
         )
 
 
+class FiltersIn(Strict):
+    """What content filters do: `redact` keeps what was found out of what is stored and shown, `block` ends the run."""
+
+    secrets: Literal["off", "redact", "block"] = "redact"
+    personal: Literal["off", "redact", "block"] = "redact"
+    contacts: Literal["off", "redact", "block"] = "off"
+    instructions: Literal["off", "mark", "block"] = "mark"
+
+    def to_engine(self) -> Filters:
+        return Filters(**self.model_dump())
+
+
 class AgentIn(Strict):
     """An agent as people write it. `model` null means the installation's default model."""
 
@@ -118,6 +131,7 @@ class AgentIn(Strict):
     tools: list[ToolGrantIn] = []
     planning: bool = False
     evaluation: Literal["off", "final", "every_step"] = "off"
+    filters: FiltersIn | None = None
     raise_limits: bool = False
     judge_model: Annotated[str, Field(max_length=120)] | None = None
     answer_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5

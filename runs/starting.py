@@ -9,9 +9,9 @@ from django.db.models import Max
 
 from accounts import receipts
 from accounts.models import Team, User
-from runs import documents
+from runs import documents, filtering
 from runs.models import Agent, Run
-from runs.schemas import LimitsIn
+from runs.schemas import AgentIn, LimitsIn
 
 
 def create(team: Team, agent: Agent, owner: User, limits: LimitsIn, actor: User | str, kind: str, **fields: Any) -> Run:
@@ -25,6 +25,8 @@ def create(team: Team, agent: Agent, owner: User, limits: LimitsIn, actor: User 
         simulated=settings.SIMULATED,
         **{**limits.model_dump(include=set(LimitsIn.model_fields)), **fields},
     )
+    definition = AgentIn.model_validate(agent.current.definition if agent.current else {"name": "none"})
+    filtering.keep_task(run, run.task, filtering.filters_of(team, definition))
     run.save(force_insert=True)
     documents.write_run(run)
     receipts.append(

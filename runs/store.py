@@ -16,8 +16,9 @@ from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from runs import audit, family, lifecycle, live, pricing, rates, recording, stale
+from runs import audit, family, filtering, lifecycle, live, pricing, rates, recording, stale
 from runs.caches import expired_tokens
+from runs.engine.filters import masked
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
 from runs.engine.types import (
     ActionOutcome,
@@ -52,6 +53,7 @@ class DbJournal:
     def __init__(self, run: Run, lease: Lease) -> None:
         self.run = run
         self.lease = lease
+        self._filters = filtering.filters_for(run)
         self._steps = {row.key: _from_row(row) for row in run.steps.select_related("payload").order_by("seq")}
         self._month: tuple[dt.date, Decimal] | None = None
         self._begun: dict[str, Any] | None = None
@@ -97,8 +99,9 @@ class DbJournal:
     def text(self, fragment: str) -> None:
         self._text += fragment
         if self._begun and time.monotonic() - self._sent_at >= TEXT_EVERY_S:
-            live.delta(self.run.id, self._begun, self._text, self._sent)
-            self._sent, self._sent_at = len(self._text), time.monotonic()
+            shown = masked(self._text, self._filters)
+            live.delta(self.run.id, self._begun, shown, self._sent)
+            self._sent, self._sent_at = max(self._sent, len(shown)), time.monotonic()
 
     def reserved_month(self, month: dt.date, usd: Decimal) -> None:
         self._month = (month, usd)
@@ -106,20 +109,21 @@ class DbJournal:
     def _commit(self, step: Step) -> Step:
         step = replace(step, seq=self.run.last_seq + 1)
         totals = recording.totals_after(self.run, step)
+        kept = filtering.kept(step, self._filters)
         changes = {**totals, **_NOTHING_RESERVED, **(step.raised or {})}
-        if step.plan is not None:
-            changes["plan"] = step.plan
+        if kept.plan is not None:
+            changes["plan"] = kept.plan
         late = stale.hours_over(step.started_at or timezone.now(), self.run.created_at)
         expired = expired_tokens(step, self._last_call(step))
         more = late or self._month is not None or step.outcome is not None or step.kind is StepKind.MESSAGE
         with transaction.atomic() if more else nullcontext():
-            self.lease.wishes = recording.record(self.run, self.lease.owner, changes, step, expired)
+            self.lease.wishes = recording.record(self.run, self.lease.owner, changes, kept, expired)
             if self.lease.wishes is None:
                 raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
             stale.mark_hours(self.run.team_id, late)
             self._settle_month(step)
-            if step.outcome is not None:
-                self._end_execution(step.outcome, step.seq)
+            if kept.outcome is not None:
+                self._end_execution(kept.outcome, step.seq)
             if step.kind is StepKind.MESSAGE:
                 RunMessage.objects.filter(id=step.key.removeprefix("message:")).update(delivered_seq=step.seq)
         for name, value in totals.items():
@@ -283,7 +287,7 @@ def _in_transaction() -> bool:
 
 
 def _from_row(row: StepRow) -> Step:
-    return Step(
+    step = Step(
         kind=StepKind(row.kind),
         title=row.title,
         key=row.key,
@@ -314,3 +318,4 @@ def _from_row(row: StepRow) -> Step:
         plan_step=row.plan_step,
         child_run=str(row.child_run_id or ""),
     )
+    return filtering.opened(step, row.payload.sealed)

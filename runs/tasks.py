@@ -13,9 +13,10 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from accounts import receipts
-from runs import lifecycle, live, settled
+from runs import filtering, lifecycle, live, settled
 from runs.doorbell import ADVANCE, ring
 from runs.engine import loop
+from runs.engine.filters import redact
 from runs.engine.ports import LeaseLost
 from runs.engine.types import Finished, Outcome, Parked, RunStatus, StopReason
 from runs.leases import Lease, claimed
@@ -69,8 +70,9 @@ def conclude(run: Run, lease: Lease, outcome: Outcome) -> None:
 
 def _finish(run: Run, lease: Lease, end: Finished) -> None:
     with transaction.atomic():
-        detail = storable_text(end.stop_detail)
-        if not lifecycle.finish(run.id, lease.owner, end.status, end.stop_reason, detail, end.result):
+        wanted = filtering.filters_for(run)
+        detail = redact(storable_text(end.stop_detail), wanted)
+        if not lifecycle.finish(run.id, lease.owner, end.status, end.stop_reason, detail, redact(end.result, wanted)):
             return
         if end.status is not RunStatus.DRY_RUN_READY:
             settled.withdraw(run.id, "The run ended before anybody decided.")

@@ -29,6 +29,7 @@ from runs.engine.ports import (
     ToolUnavailable,
     Verdicts,
 )
+from runs.engine.screening import Screen, one_level_up
 from runs.engine.types import (
     WAITING_ACTIONS,
     Action,
@@ -72,6 +73,7 @@ class Hands:
         self.by_model_name = {tool.spec.model_name: tool for tool in tools.values()}
         self.plan = PlanState()
         self.delegating: Delegating | None = None
+        self.screen = Screen(run.agent.filters, journal, clock)
         self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
 
     # --- a turn ------------------------------------------------------------------------------------------------------
@@ -209,7 +211,9 @@ class Hands:
     def _route(self, call: Call) -> Route:
         grant = self.grants.get(call.tool)
         evidence = self.verdicts.evidence(grant) if grant and needs_evidence(grant) else None
-        return route(call, self.tools[call.tool].spec, grant, evidence)
+        tool = self.tools[call.tool].spec
+        chosen = route(call, tool, grant, evidence)
+        return one_level_up(chosen, tool.effect is Effect.READ, self.screen.suspicion)
 
     def _is_free(self, call: Call, chosen: Route) -> bool:
         return chosen.outcome == "release" and self.tools[call.tool].spec.effect is Effect.READ

@@ -58,6 +58,7 @@ def advance(run: RunSpec, ports: Ports) -> Outcome:
         while True:
             life = Life(run, ports)
             try:
+                life.screen.task(run.task)
                 life.reviewer.make_plan(tuple(life.tools))
                 return life.finish(life.work(), StopReason.DONE, "")
             except Stop as stop:
@@ -87,6 +88,7 @@ class Life:
         self.conversation = Conversation(run.task)
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
         self.hands.doubt = self.reviewer.doubt
+        self.screen = self.hands.screen
         self.settled = 0
         self.warned: set[tuple[str, str]] = set()
 
@@ -101,16 +103,23 @@ class Life:
             if reply.stop_reason == "tool_use" and reply.tool_uses:
                 steps = self.hands.act(turn, reply.tool_uses, reply.text)
                 self.conversation.give_results([(s.tool_call_id, s.output, _is_error(s)) for s in steps])
+                self.screen.outputs(steps)
                 self.reviewer.turn(turn, steps)
             elif reply.stop_reason in REFUSED_TURNS:
                 raise Stop(StopReason.CONTENT_FILTER, f"the model ended its turn with {reply.stop_reason}")
             elif reply.stop_reason == "max_tokens" or reply.tool_uses:
                 self.answer_broken_turn(reply)
-            elif self.settle_queue(turn, reply.text) or self.was_told_more(turn):
-                continue
-            elif self.reviewer.accepts(reply.text):
+            elif self.is_over(turn, reply.text):
                 return self.reviewer.better(reply.text)
         raise AssertionError("unreachable")
+
+    def is_over(self, turn: int, text: str) -> bool:
+        """The model has ended its turn: whether nothing is left to do, and its text is the run's answer."""
+        self.screen.turn_ended()
+        if self.settle_queue(turn, text) or self.was_told_more(turn):
+            return False
+        self.screen.answer(turn, text)
+        return self.reviewer.accepts(text)
 
     def decide(self, turn: int) -> ModelReply:
         step = self.caller.call(
@@ -147,7 +156,9 @@ class Life:
         self.settled += 1
         lines = [json.dumps(_result_line(action, step), ensure_ascii=False) for action, step in done]
         self.conversation.say("Results of the queued actions\n" + "\n".join(lines))
-        self.reviewer.turn(turn, [step for _, step in done])
+        steps = [step for _, step in done]
+        self.screen.outputs(steps)
+        self.reviewer.turn(turn, steps)
         return True
 
     def hear_people(self, turn: int) -> None:
@@ -226,7 +237,8 @@ class Life:
             if second.reason is StopReason.CANCELLED:
                 raise
             return ""
-        return reply_of(step).text if step.status is StepStatus.OK else ""
+        answer = reply_of(step).text if step.status is StepStatus.OK else ""
+        return "" if self.screen.blocks(answer) else answer
 
     def finish(self, answer: str, reason: StopReason, detail: str, status: RunStatus = RunStatus.COMPLETED) -> Finished:
         if reason is StopReason.DONE and self.run.mode is Mode.DRY_RUN:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from runs.engine.filters import Filters
+
 if TYPE_CHECKING:
     from runs.engine.rules import Rule
 
@@ -172,6 +174,7 @@ class AgentSpec:
     tools: tuple[ToolGrant, ...] = ()
     planning: bool = False
     evaluation: str = "off"
+    filters: Filters = field(default_factory=Filters)
     raise_limits: bool = False  # at a limit a person is asked whether to raise it
     judge_model: str | None = None  # a small one is enough; None: the agent's own
     answer_threshold: float = 0.5  # an answer that is judged below it is revised once
@@ -387,6 +390,7 @@ class Step:
     plan: JsonObject | None = None
     child_run: str = ""  # the id of the run that this step started, or whose end it tells
     raised: dict[str, Any] | None = None  # limits of the run that are other ones from here on
+    sealed: bytes | None = None  # the journal's own: what it keeps out of the texts it shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from accounts import receipts
+from accounts import receipts, teams
 from accounts.access import InvalidToken, access_for_token
 from accounts.models import ApiToken, Membership, Receipt, Team, User
 from accounts.schemas import Role
 from accounts.tokens import create_token
+from runs.schemas import FiltersIn
 from tests.accounts.conftest import House
 
 SETTINGS = "/accounts/settings/"
@@ -62,6 +63,14 @@ MATRIX: list[Case] = [
     (
         "set the month's budget",
         lambda house: ("/accounts/budget/", {"month_budget_usd": "200"}),
+        {"admin": 302, "approver": 403, "operator": 403, "viewer": 403, "outsider": 302},
+    ),
+    (
+        "set the content filters",
+        lambda house: (
+            "/accounts/filters/",
+            {"secrets": "block", "personal": "redact", "contacts": "off", "instructions": "mark"},
+        ),
         {"admin": 302, "approver": 403, "operator": 403, "viewer": 403, "outsider": 302},
     ),
     (
@@ -391,3 +400,28 @@ def test_who_may_not_set_the_budget_reads_it(house: House) -> None:
     page = house.client("viewer").get(SETTINGS).content.decode()
     assert "$49.50 in a calendar month." in page
     assert "/accounts/budget/" not in page
+
+
+# --- content filters -------------------------------------------------------------------------------------------------
+def test_an_admin_sets_the_content_filters(house: House) -> None:
+    wanted = {"secrets": "block", "personal": "off", "contacts": "redact", "instructions": "block"}
+    house.client("admin").post("/accounts/filters/", wanted)
+
+    house.team.refresh_from_db()
+    assert house.team.content_filters == wanted
+    assert Receipt.objects.filter(team=house.team, kind="team.filters").count() == 1
+    page = house.client("admin").get(SETTINGS).content.decode()
+    assert page.count('value="block" selected') == 2
+
+
+@pytest.mark.parametrize("wrong", [{"secrets": "eat"}, {"instructions": "redact"}, {"contacts": ""}])
+def test_a_filter_that_does_not_exist_changes_nothing(house: House, wrong: dict[str, str]) -> None:
+    wanted = {"secrets": "block", "personal": "off", "contacts": "redact", "instructions": "block"}
+    page = house.client("admin").post("/accounts/filters/", wanted | wrong)
+
+    house.team.refresh_from_db()
+    assert (page.status_code, house.team.content_filters) == (422, {})
+
+
+def test_the_defaults_are_those_of_agents() -> None:
+    assert FiltersIn().model_dump() == teams.DEFAULT_FILTERS

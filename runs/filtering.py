@@ -1,0 +1,94 @@
+"""Content filters where a run is stored and shown: rows hold what was left after redaction, and the real values sealed
+beside them, for the worker that goes on with the run. Nothing that shows, searches or exports reads the seal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+from accounts.models import Team
+from accounts.secrets import UnreadableSecret, decrypt, encrypt
+from runs.engine import filters
+from runs.engine.filters import Filters
+from runs.engine.screening import listed
+from runs.engine.types import Step
+from runs.models import Run
+from runs.schemas import AgentIn, FiltersIn
+
+logger = logging.getLogger(__name__)
+FIELDS = ("title", "summary", "input", "output", "reasoning", "error")
+LEAST_SHOWN = 6
+
+
+def filters_of(team: Team, definition: AgentIn) -> Filters:
+    """The agent's own, else the team's, else the defaults."""
+    return (definition.filters or FiltersIn.model_validate(team.content_filters)).to_engine()
+
+
+def filters_for(run: Run) -> Filters:
+    return filters_of(run.team, AgentIn.model_validate(run.agent_version.definition))
+
+
+def refused(task: str, wanted: Filters) -> str:
+    """Why a task is not taken; empty when it is."""
+    found = filters.names_in(task, wanted, filters.BLOCK)
+    return f"The task holds {listed(found)}, which this agent's content filter blocks. Take it out." if found else ""
+
+
+# --- the task --------------------------------------------------------------------------------------------------------
+
+
+def keep_task(run: Run, task: str, wanted: Filters) -> None:
+    """Sets the run's task as it is stored and shown, and the seal of the real one where they differ."""
+    run.task = filters.redact(task, wanted)
+    run.sealed = None if run.task == task else encrypt(json.dumps({"task": task}))
+
+
+def task_of(run: Run) -> str:
+    """The task as the person wrote it: for the model alone."""
+    return str(_opened(run.sealed, str(run.id)).get("task", run.task))
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def kept(step: Step, wanted: Filters) -> Step:
+    """The step as rows hold it, with the seal of what was taken out; the very same object when nothing was found."""
+    changed = {name: filters.redacted(getattr(step, name), wanted) for name in FIELDS}
+    changed = {name: value for name, value in changed.items() if value is not getattr(step, name)}
+    if changed and step.summary:
+        changed["summary"] = _without_rest(changed.get("summary", step.summary), step)
+    plan = filters.redacted(step.plan, wanted)
+    outcome = step.outcome and replace(step.outcome, result=filters.redacted(step.outcome.result, wanted))
+    if not changed and plan is step.plan and (outcome is None or outcome == step.outcome):
+        return step
+    hidden = {name: getattr(step, name) for name in changed}
+    sealed = encrypt(json.dumps(hidden)) if hidden else None
+    return replace(step, plan=plan, outcome=outcome, sealed=sealed, **changed)
+
+
+def opened(step: Step, sealed: Any) -> Step:
+    """With the real values. Under another SECRET_KEY the run goes on with what is shown."""
+    hidden = _opened(sealed, step.key)
+    return replace(step, **{name: value for name, value in hidden.items() if name in FIELDS}) if hidden else step
+
+
+def _without_rest(summary: str, step: Step) -> str:
+    """A summary is cut, perhaps in the middle of what was found in the whole text: then its end goes too."""
+    if len(step.summary) < 299:
+        return summary
+    cut = summary.rfind(" ", 0, len(summary) - LEAST_SHOWN)
+    return f"{summary[: max(cut - 40, 0)]}…"
+
+
+def _opened(sealed: Any, what: str) -> dict[str, Any]:
+    if sealed is None:
+        return {}
+    try:
+        found = json.loads(decrypt(sealed))
+    except UnreadableSecret:
+        logger.warning("What was redacted of %s can't be read with the present SECRET_KEY", what)
+        return {}
+    return found if isinstance(found, dict) else {}
