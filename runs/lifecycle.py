@@ -108,12 +108,12 @@ def request_pause(run_id: uuid.UUID) -> bool:
     return Run.objects.filter(id=run_id, status=RunStatus.RUNNING, wish="").update(wish="pause") == 1
 
 
-def request_cancel(run_id: uuid.UUID) -> str | None:
+def request_cancel(run_id: uuid.UUID, detail: str = "A person cancelled this run.") -> str | None:
     """`ended` when it ended here and now, `asked` when a worker holds it, None when it had ended before."""
     ended: dict[str, Any] = {
         "status": RunStatus.CANCELLED,
         "stop_reason": StopReason.CANCELLED,
-        "stop_detail": "A person cancelled this run.",
+        "stop_detail": detail,
         "ended_at": timezone.now(),
         "wish": "",
     }

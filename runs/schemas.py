@@ -132,6 +132,7 @@ class AgentIn(Strict):
     planning: bool = False
     evaluation: Literal["off", "final", "every_step"] = "off"
     filters: FiltersIn | None = None
+    context_tokens: Annotated[int, Field(ge=4_000, le=10_000_000)] = 100_000
     raise_limits: bool = False
     judge_model: Annotated[str, Field(max_length=120)] | None = None
     answer_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -169,6 +170,7 @@ class AgentIn(Strict):
             planning=self.planning,
             evaluation=self.evaluation,
             raise_limits=self.raise_limits,
+            context_tokens=self.context_tokens,
             judge_model=self.judge_model,
             answer_threshold=self.answer_threshold,
             output_schema=self.output_schema,

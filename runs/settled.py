@@ -10,7 +10,8 @@ from django.db import transaction
 
 from accounts import receipts
 from runs import audit, lifecycle
-from runs.engine.types import ActionStatus
+from runs.engine.explain import explain
+from runs.engine.types import ActionStatus, StopReason
 from runs.models import Action, Run
 
 _LEFT = (ActionStatus.PENDING, ActionStatus.APPROVED, ActionStatus.EXECUTING)
@@ -62,7 +63,7 @@ def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:
     """`ended`, `asked` or None, as `lifecycle.request_cancel`; what waited is withdrawn in the same transaction."""
     with transaction.atomic():
         run = Run.objects.select_for_update().get(id=run_id)
-        outcome = lifecycle.request_cancel(run_id)
+        outcome = lifecycle.request_cancel(run_id, explain(StopReason.CANCELLED, "", run.plan))
         if outcome == "ended":
             withdraw(run_id, "The run was cancelled.")
         if outcome is not None:

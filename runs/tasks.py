@@ -16,9 +16,10 @@ from accounts import receipts
 from runs import filtering, lifecycle, live, settled
 from runs.doorbell import ADVANCE, ring
 from runs.engine import loop
+from runs.engine.explain import explain
 from runs.engine.filters import redact
 from runs.engine.ports import LeaseLost
-from runs.engine.types import Finished, Outcome, Parked, RunStatus, StopReason
+from runs.engine.types import Finished, JsonObject, Outcome, Parked, RunStatus, StopReason
 from runs.leases import Lease, claimed
 from runs.models import Run
 from runs.storable import storable_text
@@ -46,9 +47,16 @@ def advance_run(run_id: str) -> None:
             outcome = Finished(
                 status=RunStatus.FAILED,
                 stop_reason=StopReason.INTERNAL_ERROR,
-                stop_detail=f"Failed inside agentsite: {type(error).__name__}. Recorded steps are kept.",
+                stop_detail=explain(
+                    StopReason.INTERNAL_ERROR, f"{type(error).__name__}, recorded steps are kept", _plan_of(run)
+                ),
             )
         conclude(run, lease, outcome)
+
+
+def _plan_of(run: Run) -> JsonObject | None:
+    """As the last step left it."""
+    return Run.objects.values_list("plan", flat=True).get(id=run.id)
 
 
 def worker_ports() -> ModuleType:

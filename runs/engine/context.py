@@ -17,6 +17,8 @@ HELD = (
 )
 SIMULATED = "simulated: this is a dry run, nothing was changed. What would happen: "
 NOTICE = "Notice from agentsite: "
+SHORT_RESULT = 400  # clearing less than this saves nothing worth a cold cache
+CLEARED = "[cleared to save room: {count} characters of an old result. Call the tool again if you need it.]"
 WRAP_UP = "Wrap up now: no more tools can be used because {why}. Say what is done, what is not done and what is left."
 
 _MODES = {
@@ -90,9 +92,51 @@ class Conversation:
         self._messages.append({"role": "user", "content": [*already, *self._pending]})
         self._pending = []
 
+    # --- making room: never a cut between a call and its result ------------------------------------------------------
+
+    def turn_from_the_end(self, number: int) -> int:
+        """The place of the message with which the model's last `number` turns begin; 0 when there are not so many."""
+        self.flush()
+        turns = [place for place, message in enumerate(self._messages) if message["role"] == "assistant"]
+        return turns[-number] if len(turns) >= number else 0
+
+    def bytes_before(self, place: int) -> int:
+        return len(json.dumps(self._messages[:place], ensure_ascii=False, separators=(",", ":")).encode())
+
+    def clearable(self, before: int) -> tuple[int, int]:
+        """(how many, characters) of the results in the messages before that place that are worth clearing."""
+        found = [block for message in self._messages[:before] for block in message["content"] if _is_long_result(block)]
+        return len(found), sum(len(block["content"]) for block in found)
+
+    def clear_results(self, before: int) -> None:
+        """Each keeps its place and its call; only its content goes. New messages, for old requests still hold these."""
+        self._messages[:before] = [
+            {**message, "content": [_cleared(block) for block in message["content"]]}
+            if any(_is_long_result(block) for block in message["content"])
+            else message
+            for message in self._messages[:before]
+        ]
+
+    def replace_before(self, place: int, summary: str) -> None:
+        """The task, then `summary` in place of everything up to the turn at `place`, which must be the model's."""
+        if self._messages[place]["role"] != "assistant":
+            raise ValueError("a conversation is cut only where a turn of the model begins")
+        task = self._messages[0]["content"][:1]
+        first = {"role": "user", "content": [*task, {"type": "text", "text": NOTICE + summary}]}
+        self._messages[:place] = [first]
+
     def messages(self) -> tuple[JsonObject, ...]:
         self.flush()
         return tuple(self._messages)
+
+
+def _is_long_result(block: JsonObject) -> bool:
+    content = block.get("content")
+    return block.get("type") == "tool_result" and isinstance(content, str) and len(content) > SHORT_RESULT
+
+
+def _cleared(block: JsonObject) -> JsonObject:
+    return {**block, "content": CLEARED.format(count=f"{len(block['content']):,}")} if _is_long_result(block) else block
 
 
 def as_text(content: Any) -> str:

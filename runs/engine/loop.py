@@ -12,10 +12,11 @@ from functools import partial
 from itertools import count
 
 from runs.engine.acting import Hands
+from runs.engine.compaction import Compactor
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.deciding import Caller, Park, Stop, reply_of
 from runs.engine.delegating import Children, Delegating, delegate_tool
-from runs.engine.explain import explain
+from runs.engine.explain import Signs, explain
 from runs.engine.planning import mark_ended
 from runs.engine.ports import Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
 from runs.engine.raising import Raising, Used, nearly_used
@@ -89,7 +90,9 @@ class Life:
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
         self.hands.doubt = self.reviewer.doubt
         self.screen = self.hands.screen
+        self.compactor = Compactor(run, self.caller, ports.journal, self.conversation, self.request)
         self.settled = 0
+        self.done: list[Step] = []
         self.warned: set[tuple[str, str]] = set()
 
     # --- decide, act, evaluate ---------------------------------------------------------------------------------------
@@ -99,10 +102,12 @@ class Life:
         for turn in count(1):
             self.hear_people(turn)
             self.warn(turn)
+            self.compactor.before(turn)
             reply = self.decide(turn)
             if reply.stop_reason == "tool_use" and reply.tool_uses:
                 steps = self.hands.act(turn, reply.tool_uses, reply.text)
                 self.conversation.give_results([(s.tool_call_id, s.output, _is_error(s)) for s in steps])
+                self.done += steps
                 self.screen.outputs(steps)
                 self.reviewer.turn(turn, steps)
             elif reply.stop_reason in REFUSED_TURNS:
@@ -243,7 +248,7 @@ class Life:
     def finish(self, answer: str, reason: StopReason, detail: str, status: RunStatus = RunStatus.COMPLETED) -> Finished:
         if reason is StopReason.DONE and self.run.mode is Mode.DRY_RUN:
             status = RunStatus.DRY_RUN_READY
-        sentence = explain(reason, detail, self.hands.plan.now, self.journal.spent())
+        sentence = explain(reason, detail, self.hands.plan.now, self.signs())
         step = Step(
             kind=StepKind.RESULT,
             title="Answer" if answer else "End of the run",
@@ -255,6 +260,18 @@ class Life:
         )
         recorded = self.journal.once("result", StepKind.RESULT, lambda: step)
         return Finished(status=status, stop_reason=reason, stop_detail=sentence, result=str(recorded.output or ""))
+
+    def signs(self) -> Signs:
+        return Signs(
+            task=self.run.task,
+            suspicious=self.screen.marked,
+            prompt_tokens=self.caller.bound.counted_tokens,
+            was_compacted=self.compactor.happened,
+            without_progress=self.reviewer.progress.without,
+            revisions=self.reviewer.revisions,
+            calls_done=sum(not _is_error(step) for step in self.done),
+            calls_not_done=sum(_is_error(step) for step in self.done),
+        )
 
 
 def _is_error(step: Step) -> bool:

@@ -51,6 +51,7 @@ class Reviewer:
         self.system = system
         self.progress = Progress()
         self.draft: Draft | None = None
+        self.revisions = 0
         self._judged: set[str] = set()
 
     # --- the plan ----------------------------------------------------------------------------------------------------
@@ -87,6 +88,7 @@ class Reviewer:
             optional=True,
             refine=refine,
         )
+        self.revisions += 1
         revised = refine(step).plan or plan
         self.plan.now = revised
         left = planning.described(revised) or "nothing: decide afresh what is left to do."

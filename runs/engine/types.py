@@ -174,6 +174,7 @@ class AgentSpec:
     tools: tuple[ToolGrant, ...] = ()
     planning: bool = False
     evaluation: str = "off"
+    context_tokens: int = 100_000  # a prompt beyond it has old results cleared, then the work so far summarised
     filters: Filters = field(default_factory=Filters)
     raise_limits: bool = False  # at a limit a person is asked whether to raise it
     judge_model: str | None = None  # a small one is enough; None: the agent's own

@@ -20,7 +20,7 @@ from tests.approvals.factories import World
 
 AGENT = words(
     "name purpose instructions model effort tools planning evaluation judge_model answer_threshold limits raise_limits"
-    " filters output_schema subagents default_mode task_types version"
+    " context_tokens filters output_schema subagents default_mode task_types version"
 ) | {"slug", "created_at", "updated_at"}
 TOOL = {
     "name",

@@ -136,7 +136,8 @@ def test_a_stopped_run_leaves_its_open_steps_unbegun() -> None:
 
     assert statuses(done.journal.plan) == ["not_started", "not_started"]
     assert end.stop_detail == (
-        "Stopped: the limit of 4 steps is reached. 0 of 2 plan steps are finished, “Look” was begun, 1 is untouched."
+        "Stopped: the limit of 4 steps is reached; half done: “Look”; untouched: “Refund”; perhaps because the task is "
+        "ambiguous (it has only 2 words)."
     )
 
 

@@ -232,7 +232,7 @@ def test_three_evaluations_without_progress_stop_the_run_and_it_wraps_up() -> No
         "wrapped up",
     )
     assert done.keys("evaluate") == ["evaluate:1", "evaluate:2", "evaluate:3"]
-    assert "3 evaluations in a row saw no progress; the last one says: Nothing new." in end.stop_detail
+    assert "3 evaluations in a row saw no progress; the last one says: Nothing new" in end.stop_detail
     assert done.step("stopped").kind is StepKind.GUARDRAIL
     assert_sound(done)
 
