@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,12 +11,21 @@ from typing import Any
 from accounts.access import Access, rows
 from runs.engine.types import ENDED
 from runs.models import Agent, Run
-from traces import charts, costs
+from traces import charts, costs, drift, outcomes
 from traces.costs import Report, Row, Sums
 from traces.editing import quoted
+from traces.month import month
 from traces.period import Period
 
-TABS = {"agent": "Agent", "task_type": "Task type", "model": "Model", "user": "User", "tool": "Tool"}
+TABS = {
+    "agent": "Agent",
+    "task_type": "Task type",
+    "model": "Model",
+    "user": "User",
+    "tool": "Tool",
+    "day": "Day",
+}
+Drifts = Mapping[tuple[str, str | None], drift.Drift]
 MOST_SERIES = 5
 OTHER = "Other"
 QUERY_FIELDS = {"agent": "agent", "task_type": "type", "model": "model", "user": "user", "tool": "tool"}
@@ -30,36 +38,33 @@ NAMELESS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the table. `change` is against the period before, None when that had no cost."""
+    """A row of the table. `change` is against the period before, None when that had no cost. `children` rows follow it;
+    each of them names it as `parent`."""
 
     row: Row
     label: str
     query: str
     change: float | None
     spark: tuple[charts.Bar, ...]
+    drift: drift.Drift | None = None
+    parent: str = ""
+    children: int = 0
     series: int
     is_child: bool
     percentiles: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Month:
-    """`forecast` is the month at its pace so far; None on its first day or without spending. The plot is 100 by 100."""
+class Flag:
+    """An agent whose runs have become dearer or cheaper."""
 
-    name: str
-    spent: Decimal
-    budget: Decimal | None
-    share: str
-    forecast: Decimal | None
-    over: Decimal | None
-    actual_points: str
-    forecast_points: str
-    forecast_y: str
-    budget_y: str
-    today_x: str
-    today: int
-    last_day: int
-    ticks: tuple[charts.Tick, ...]
+    drift: drift.Drift
+    agent: str
+
+    @property
+    def query(self) -> str:
+        version = f" version:{self.drift.version}" if self.drift.version else ""
+        return f"agent:{quoted(self.drift.agent)}{version} since:7d"
 
 
 def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[str, Any]:
@@ -71,15 +76,23 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
     names = agent_names(access)
     per_day = sums.daily("task_type")
     order = _series(per_day)
-    lines = _lines(sums, report, past, period, names, order)
+    found = drift.drifts(access, now) if by == "agent" else {}
+    lines = _lines(sums, report, past, period, names, order, found)
+    flagged = [
+        Flag(drift=each, agent=names.get(agent, agent))
+        for (agent, kind), each in found.items()
+        if kind is None and each.flagged
+    ]
     return {
         "period": period,
         "report": report,
         "lines": lines,
         "change": _change(report.total.cost or Decimal(0), before),
         "before": before,
-        "chart": _per_day(per_day, order, period),
+        "chart": _per_day(per_day, order, period, flagged),
         "month": month(access, now),
+        "outcomes": outcomes.outcomes(access, period.start, period.end, _span(period)),
+        "drifts": flagged,
         "savings": _savings(report, lines),
         "completeness": _completeness(access, report, now),
         "simulated_runs": report.total.simulated_runs,
@@ -115,13 +128,21 @@ def _agent_name(agent: Agent) -> str:
 
 
 def _lines(
-    sums: Sums, report: Report, past: Report, period: Period, names: dict[str, str], order: Sequence[str]
+    sums: Sums,
+    report: Report,
+    past: Report,
+    period: Period,
+    names: dict[str, str],
+    order: Sequence[str],
+    drifts: Drifts,
 ) -> list[Line]:
     before = {row.key: row.cost or Decimal(0) for row in past.rows}
-    sparks = sums.daily(report.by)
+    sparks = sums.daily(report.by) if report.by in costs.KEYS else {}
     found = []
     for row in report.rows:
-        label = names.get(row.key, row.key) if report.by == "agent" else row.key
+        label = _label(report.by, row.key, names)
+        below = report.children.get(row.key, ())
+        below = below if len(below) > 1 or (below and below[0].key) else ()
         found.append(
             Line(
                 row=row,
@@ -129,18 +150,24 @@ def _lines(
                 query=_query(report.by, row.key, period),
                 change=_change(row.cost or Decimal(0), before.get(row.key, Decimal(0))),
                 spark=_spark(sparks.get(row.key, {}), period),
+                drift=drifts.get((row.key, None)),
+                children=len(below),
                 series=_place(row.key, order) if report.by == "task_type" else 0,
                 is_child=False,
                 percentiles=row.runs >= costs.PERCENTILES_FROM,
             )
         )
-        children = report.children.get(row.key, ())
-        if len(children) > 1 or (children and children[0].key):
-            found += [_child(child, row.key, period, order) for child in children]
+        found += [_child(child, row.key, period, order, drifts.get((row.key, child.key))) for child in below]
     return found
 
 
-def _child(row: Row, parent: str, period: Period, order: Sequence[str]) -> Line:
+def _label(by: str, key: str, names: Mapping[str, str]) -> str:
+    if by == "day":
+        return f"{dt.date.fromisoformat(key):%a %-d %B}"
+    return names.get(key, key) if by == "agent" else key
+
+
+def _child(row: Row, parent: str, period: Period, order: Sequence[str], found: drift.Drift | None) -> Line:
     own = _query("task_type", row.key, period)
     return Line(
         row=row,
@@ -148,6 +175,8 @@ def _child(row: Row, parent: str, period: Period, order: Sequence[str]) -> Line:
         query=f"agent:{quoted(parent)} {own}" if row.key else own,
         change=None,
         spark=(),
+        drift=found,
+        parent=parent,
         series=_place(row.key, order),
         is_child=True,
         percentiles=row.runs >= costs.PERCENTILES_FROM,
@@ -155,6 +184,8 @@ def _child(row: Row, parent: str, period: Period, order: Sequence[str]) -> Line:
 
 
 def _query(by: str, key: str, period: Period) -> str:
+    if by == "day":
+        return f"started:[{key} TO {key}]"
     return f"{QUERY_FIELDS[by]}:{quoted(key)} {_span(period)}" if key and by in QUERY_FIELDS else ""
 
 
@@ -196,7 +227,9 @@ def _place(key: str, order: Sequence[str]) -> int:
     return order.index(key) + 1 if key in order else len(order)
 
 
-def _per_day(per_day: dict[str, dict[dt.date, Decimal]], order: Sequence[str], period: Period) -> dict[str, Any]:
+def _per_day(
+    per_day: dict[str, dict[dt.date, Decimal]], order: Sequence[str], period: Period, flagged: Sequence[Flag]
+) -> dict[str, Any]:
     days = period.days
     every = max(1, -(-len(days) // 7))
     buckets = [[Decimal(0)] * len(order) for _ in days]
@@ -214,48 +247,19 @@ def _per_day(per_day: dict[str, dict[dt.date, Decimal]], order: Sequence[str], p
         "legend": [
             {"label": key or NAMELESS["task_type"], "fill": f"series-{n}"} for n, key in enumerate(order, start=1)
         ],
+        "events": _events(days, flagged),
         "peak": highest,
         "peak_day": days[highest.index] if highest else None,
         "anything": bool(highest and highest.total > 0),
     }
 
 
-# --- the month -------------------------------------------------------------------------------------------------------
-
-
-def month(access: Access, now: dt.datetime) -> Month:
-    budget = access.team.month_budget_usd
-    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    last_day = calendar.monthrange(now.year, now.month)[1]
-    after = first + dt.timedelta(days=last_day)
-    days = Sums(access, first, after).report("day").rows
-    per_day = {dt.date.fromisoformat(row.key): row.cost or Decimal(0) for row in days}
-    spent = sum(per_day.values(), Decimal(0))
-    elapsed = (now - first) / dt.timedelta(days=1)
-    forecast = spent / Decimal(str(elapsed)) * last_day if spent and elapsed >= 1 else None
-    ticks = charts.nice_ticks(float(max(budget or 0, forecast or 0, spent)))
-    top = ticks[-1]
-    running, points = Decimal(0), ["0,100"]
-    for number in range(1, now.day + 1):
-        running += per_day.get(first.date().replace(day=number), Decimal(0))
-        points.append(_point(min(float(number), elapsed) / last_day, float(running) / top))
-    return Month(
-        name=f"{now:%B}",
-        spent=spent,
-        budget=budget,
-        share=charts.pc(min(1.0, float(spent / budget))) if budget else "0",
-        forecast=forecast,
-        over=forecast / budget - 1 if forecast is not None and budget and forecast > budget else None,
-        actual_points=" ".join(points),
-        forecast_points=f"{points[-1]} {_point(1, float(forecast) / top)}" if forecast is not None else "",
-        forecast_y=charts.pc(1 - float(forecast) / top) if forecast is not None else "",
-        budget_y=charts.pc(1 - float(budget) / top) if budget else "",
-        today_x=charts.pc(elapsed / last_day),
-        today=now.day,
-        last_day=last_day,
-        ticks=tuple(charts.Tick(value, charts.pc(1 - value / top)) for value in ticks),
-    )
-
-
-def _point(x: float, y: float) -> str:
-    return f"{charts.pc(x)},{charts.pc(1 - y)}"
+def _events(days: Sequence[dt.date], flagged: Sequence[Flag]) -> list[dict[str, Any]]:
+    """Where a version began that changed what runs cost."""
+    found = []
+    for flag in flagged:
+        if flag.drift.since and flag.drift.since.date() in days:
+            place = days.index(flag.drift.since.date()) / len(days)
+            label = f"{flag.agent} v{flag.drift.version} live, {flag.drift.since:%-d %b}"
+            found.append({"x": charts.pc(place), "label": label, "end": place > 0.5})
+    return found

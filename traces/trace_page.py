@@ -317,8 +317,9 @@ _PATH_WORDS = {"waiting": "waiting for people", "model": "model", "tool": "tools
 
 def _critical(shown: Timeline) -> dict[str, Any] | None:
     """What the run's time went to, the longest first."""
-    parts = sorted(shown.critical_ms.items(), key=lambda part: -part[1])[:3]
-    if not parts or not shown.took_ms:
+    known = [(kind, ms) for kind, ms in shown.critical_ms.items() if ms * 100 >= shown.took_ms > 0]
+    parts = sorted(known, key=lambda part: -part[1])[:2]
+    if not parts:
         return None
     return {
         "parts": [{"label": _PATH_WORDS.get(kind, kind), "ms": ms, "share": ms / shown.took_ms} for kind, ms in parts],
