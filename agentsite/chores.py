@@ -7,6 +7,8 @@ import threading
 from approvals import delivery, notices, reconcile
 from approvals.expire import expire_due
 from runs import documents, tasks, worker
+from traces.alert_sender import send_due
+from traces.alerts import look_at_all
 from traces.rollup import roll_due
 
 WARM_UP_AFTER_S = 2.0
@@ -14,8 +16,14 @@ WARM_UP_AFTER_S = 2.0
 
 def start() -> None:
     worker.start(
-        chores=[(5, expire_due), (2, notices.gather), (10, documents.Upkeep()), (10, roll_due)],
-        errands=[(2, delivery.deliver_due), (5, reconcile.ask_due)],
+        chores=[
+            (5, expire_due),
+            (2, notices.gather),
+            (10, documents.Upkeep()),
+            (10, roll_due),
+            (60, look_at_all),
+        ],
+        errands=[(2, delivery.deliver_due), (5, reconcile.ask_due), (5, send_due)],
     )
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)

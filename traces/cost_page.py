@@ -11,7 +11,7 @@ from typing import Any
 from accounts.access import Access, rows
 from runs.engine.types import ENDED
 from runs.models import Agent, Run
-from traces import charts, costs, drift, outcomes
+from traces import alerts, charts, costs, drift, outcomes
 from traces.costs import Report, Row, Sums
 from traces.editing import quoted
 from traces.month import month
@@ -93,6 +93,7 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
         "month": month(access, now),
         "outcomes": outcomes.outcomes(access, period.start, period.end, _span(period)),
         "drifts": flagged,
+        "alerts": alerts.overview(access.team.id, now)[:6],
         "savings": _savings(report, lines),
         "completeness": _completeness(access, report, now),
         "simulated_runs": report.total.simulated_runs,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
+from accounts.ids import new_id
 from accounts.models import Team
 
 
@@ -62,3 +64,75 @@ class Usage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%dT%H} {self.by} {self.key}"
+
+
+class Measure(models.TextChoices):
+    RUN = "run", "one run"
+    DAY = "day", "a day"
+    WEEK = "week", "a week"
+    MONTH = "month", "a month"
+
+
+class Alert(models.Model):
+    """A threshold. `query` narrows it to the runs of a search; `per` watches each agent or each person by itself.
+    Exactly one of `limit_usd` and `budget_share` (of the team's month) is set. `webhook` is encrypted."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="cost_alerts")
+    name = models.CharField(max_length=120)
+    measure = models.CharField(max_length=8, choices=Measure.choices)
+    per = models.CharField(max_length=8, blank=True, choices=[("agent", "each agent"), ("user", "each person")])
+    query = models.CharField(max_length=500, blank=True)
+    limit_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True)
+    budget_share = models.DecimalField(max_digits=5, decimal_places=2, null=True)
+    email = models.CharField(max_length=254, blank=True)
+    webhook = models.BinaryField(default=b"")
+    webhook_host = models.CharField(max_length=200, blank=True)
+    origin = models.CharField(max_length=200)  # of this site, as its maker reaches it: links begin with it
+    snoozed_until = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(limit_usd__isnull=True, budget_share__isnull=False)
+                | models.Q(limit_usd__isnull=False, budget_share__isnull=True),
+                name="alert_has_one_limit",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AlertEvent(models.Model):
+    """A threshold that was passed: by what (a run, an agent's slug, a person's id, or nothing) and in which stretch of
+    time. Once each, so that nobody is told twice. `told_at` is when all ways out had it; `due_at` the next try."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="events")
+    subject = models.CharField(max_length=80, blank=True)
+    label = models.CharField(max_length=200, blank=True)
+    window = models.DateTimeField()
+    value_usd = models.DecimalField(max_digits=18, decimal_places=9)
+    limit_usd = models.DecimalField(max_digits=18, decimal_places=9)
+    fired_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(null=True)  # null: nobody is to be told (any more)
+    told_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=300, blank=True)
+
+    team_path = "alert__team_id"
+
+    class Meta:
+        ordering = ["-fired_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["alert", "subject", "window"], name="alert_fires_once_per_window")
+        ]
+        indexes = [models.Index(fields=["due_at"], condition=models.Q(due_at__isnull=False), name="alert_event_due")]
+
+    def __str__(self) -> str:
+        return f"{self.alert_id} {self.subject}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from traces import views
+from traces import cost_views, views
 
 app_name = "traces"
 
@@ -13,5 +13,12 @@ urlpatterns = [
     path("traces/<uuid:run_id>/steps/<int:seq>/", views.step, name="step"),
     path("traces/<uuid:run_id>/export.json", views.trace_json, name="export"),
     path("costs/", views.costs_page, name="costs"),
+    path("costs/alerts/", cost_views.alert_list, name="alerts"),
+    path("costs/alerts/new/", cost_views.add_alert, name="add_alert"),
+    path("costs/alerts/<uuid:alert_id>/snooze/", cost_views.snooze_alert, name="snooze_alert"),
+    path("costs/alerts/<uuid:alert_id>/delete/", cost_views.delete_alert, name="delete_alert"),
+    path("costs/prices/", cost_views.price_list, name="prices"),
+    path("costs/prices/new/", cost_views.add_price, name="add_price"),
+    path("costs/prices/<uuid:price_id>/end/", cost_views.end_price, name="end_price"),
     path("costs/export.csv", views.costs_csv, name="costs_csv"),
 ]
