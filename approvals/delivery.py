@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from django.utils import timezone
 
 from approvals import notices, senders
-from approvals.notice_models import ChannelKind, Notice, NoticeState
+from approvals.notice_models import ChannelKind, Notice, NoticeKind, NoticeState
 
 logger = logging.getLogger(__name__)
 BACKOFF = tuple(dt.timedelta(seconds=seconds) for seconds in (30, 120, 600, 3600, 4 * 3600))
@@ -27,10 +27,10 @@ def deliver_due() -> int:
     _take_up_again()
     due = Notice.objects.filter(state=NoticeState.QUEUED, due_at__lte=timezone.now())
     due = due.exclude(channel__kind=ChannelKind.BROWSER)
-    by_channel: dict[object, list[object]] = defaultdict(list)
-    for notice_id, channel_id in due.order_by("due_at").values_list("id", "channel_id")[:AT_ONCE]:
-        by_channel[channel_id].append(notice_id)
-    return sum(_deliver(ids) for ids in by_channel.values())
+    messages: dict[object, list[object]] = defaultdict(list)  # a test is a message of its own
+    for notice_id, channel_id, kind in due.order_by("due_at").values_list("id", "channel_id", "kind")[:AT_ONCE]:
+        messages[channel_id, kind == NoticeKind.TEST].append(notice_id)
+    return sum(_deliver(ids) for ids in messages.values())
 
 
 def _deliver(ids: Sequence[object]) -> int:

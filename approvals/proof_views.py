@@ -18,7 +18,8 @@ from accounts import receipts
 from accounts.access import Right, get, rows
 from accounts.http import HttpRequest
 from accounts.models import Receipt
-from approvals import evidence, measures, presenter
+from approvals import evidence, inbox, measures, presenter
+from approvals.models import Verdict
 from runs.models import Action
 
 PAGE = 100
@@ -43,7 +44,7 @@ def action_page(request: HttpRequest, action_id: uuid.UUID) -> HttpResponse:
         "agent": action.run.agent_version.definition.get("name") or action.run.agent.slug,
         "problems": evidence.verify_action(action),
         "seen": seen,
-        "said": action.decisions.select_related("actor"),
+        "said": [(each, inbox.PAST[Verdict(each.verdict)]) for each in action.decisions.select_related("actor")],
         "successor": Action.objects.filter(supersedes=action).first(),
         "receipts": written,
     }

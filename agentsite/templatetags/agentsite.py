@@ -268,14 +268,18 @@ def times(factor: float, other: float) -> float:
 def local_time(moment: dt.datetime | None, style: str = "datetime") -> SafeString:
     """A time in the reader's zone (times.js); without scripts absolute and in UTC.
 
-    `style`: time (14:21), seconds (14:21:07), date (12 Mar), datetime (12 Mar 14:21), day (Today 12:10, 10 Mar 16:10).
+    `style`: time (14:21), seconds (14:21:07), date (12 Mar), datetime (12 Mar 14:21), day (Today 12:10, 10 Mar 16:10),
+    exact (12 Mar 2026 14:21:07).
     """
     if moment is None:
         return format_html("{}", NONE)
     utc = moment.astimezone(dt.UTC)
-    shown = {"time": f"{utc:%H:%M} UTC", "seconds": f"{utc:%H:%M:%S} UTC", "date": f"{utc.day} {utc:%b}"}.get(
-        style, f"{utc.day} {utc:%b %H:%M} UTC"
-    )
+    shown = {
+        "time": f"{utc:%H:%M} UTC",
+        "seconds": f"{utc:%H:%M:%S} UTC",
+        "date": f"{utc.day} {utc:%b}",
+        "exact": f"{utc.day} {utc:%b %Y %H:%M:%S} UTC",
+    }.get(style, f"{utc.day} {utc:%b %H:%M} UTC")
     return format_html('<time datetime="{}" data-local="{}">{}</time>', utc.isoformat(), style, shown)
 
 

@@ -48,6 +48,10 @@ document.addEventListener("click", async ({ target }) => {
   take();
 });
 
+for (const field of document.querySelectorAll("[data-time-zone]")) {
+  if (field.value === "UTC") field.value = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+}
+
 describe();
 take();
 setInterval(take, EVERY_MS);

@@ -25,6 +25,7 @@ const styles = {
   date,
   datetime: (moment) => `${date(moment)} ${hours.format(moment)}`,
   day: (moment) => `${dayWord(moment)} ${hours.format(moment)}`,
+  exact: (moment) => `${dayOfYear.format(moment)} ${seconds.format(moment)}`,
 };
 
 /** Format a Date in one of the styles of the `local_time` tag. */
