@@ -44,7 +44,7 @@ e2e: $(DEV) ## the browser tests; needs Chromium on the PATH
 
 agentbarrier: $(DEV) ## the independent suite AgentBarrier over the product; leaves junit-agentbarrier.xml
 	@$(BIN)/python -m agentbarrier verify tests.agentbarrier.standalone:adapter --strict-skips \
-	  --operation-timeout 20 --tool-timeout 0.5 --junit junit-agentbarrier.xml $(ARGS)
+	  --operation-timeout 30 --tool-timeout 2 --junit junit-agentbarrier.xml $(ARGS)
 
 bench: $(DEV) ## the benchmarks
 	@$(BIN)/python -m tests.bench

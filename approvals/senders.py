@@ -67,7 +67,8 @@ class Line:
 
 
 def send(channel: Channel, notices: Sequence[Notice]) -> None:
-    """All of them in one message. Raises NotDelivered."""
+    """All of them in one message, each batch once. Raises NotDelivered."""
+    notices = list({n.batch_id: n for n in sorted(notices, key=lambda n: n.kind == NoticeKind.REMINDER)}.values())
     lines = [_line(notice, notice.batch) for notice in notices if notice.batch is not None]
     match ChannelKind(channel.kind):
         case ChannelKind.EMAIL:

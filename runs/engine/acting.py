@@ -84,7 +84,7 @@ class Hands:
         steps: dict[str, Step] = {}
         effects: list[tuple[Call, Route]] = []
         delegated = [call for call in read if isinstance(call, Call) and call.tool == delegating.NAME]
-        if self.delegating:
+        if self.delegating and not self._has_effects(read, delegated):
             self.delegating.start(delegated, self.plan.step)
         for call in read:
             if isinstance(call, Refusal):
@@ -103,8 +103,25 @@ class Hands:
         if effects:
             steps.update(self._effects(turn, effects, why))
         if self.delegating and delegated:
-            steps.update(self.delegating.results(delegated, self.plan.step))
+            steps.update(self._delegate(self.delegating, delegated, effects))
         return [_as_told(call, steps[call.intent]) for call in read]
+
+    def _has_effects(self, read: Sequence[Call | Refusal], delegated: Sequence[Call]) -> bool:
+        """Whether delegations have to wait for the turn's own effects: a child's effects are this run's too, and none
+        may happen while a person has to decide (invariant 5)."""
+        calls = [call for call in read if isinstance(call, Call) and call not in delegated]
+        return any(not self._is_free(call, self._route(call)) for call in calls)
+
+    def _delegate(
+        self, delegating_: Delegating, delegated: Sequence[Call], effects: Sequence[tuple[Call, Route]]
+    ) -> dict[str, Step]:
+        """A person who says no to an effect says no to what the same turn wanted to hand on."""
+        actions = [self.verdicts.find(call.intent) for call, _ in effects]
+        if any(action is not None and action.status is ActionStatus.REJECTED for action in actions):
+            why = "Not started: a person rejected an action of the same turn. Delegate again if it still makes sense."
+            return {call.intent: self._deny(call, why) for call in delegated}
+        delegating_.start(delegated, self.plan.step)
+        return delegating_.results(delegated, self.plan.step)
 
     def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:
         asks = any(chosen.outcome == "ask" for _, chosen in effects) and self.run.mode is not Mode.DRY_RUN

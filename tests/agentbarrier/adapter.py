@@ -116,8 +116,10 @@ class Agentsite(AgentAdapter):
             {"name": f"sentinel.{FREE}", "policy": "auto", "timeout_s": timeout_seconds},
             {"name": f"sentinel.{GATED}", "policy": "review", "timeout_s": timeout_seconds},
         ]
-        agent = {"name": "Sentinel agent", "model": "claude-sonnet-5-5", "tools": tools}
-        await self.there(lambda: self.caller.put(f"/agents/{slug}", agent))
+        helper = {"name": "Sentinel helper", "model": "claude-sonnet-5-5", "tools": tools}
+        await self.there(lambda: answer(self.caller.put(f"/agents/helper-{slug}", helper), 201))
+        agent = {**helper, "name": "Sentinel agent", "subagents": [f"helper-{slug}"]}
+        await self.there(lambda: answer(self.caller.put(f"/agents/{slug}", agent), 201))
         return await _Handle.launch(self, run_id, slug)
 
     async def there(self, call: Callable[[], T]) -> T:
@@ -144,20 +146,18 @@ class Agentsite(AgentAdapter):
         self.workers.submit(work)
 
     def _reply(self, body: JsonObject) -> Reply:
-        """Asks for each action; for a delegated one only when its parent was done; once more for one that a person or
+        """Asks for all actions in one turn, a delegated one by way of another agent; once more for one that a person or
         the tool says did not happen."""
         told = _results(body)
-        slug = next(text for text in _texts(body) if text.startswith("agent-"))
-        wanted = [action for action in self._scripts[slug] if self._is_next(action, told)]
-        calls = [_call(action, len(told.get(action.action_id, ()))) for action in wanted]
+        slug, _, only = next(text for text in _texts(body) if text.startswith("agent-")).partition(" ")
+        calls = []
+        for action in self._scripts[slug]:
+            said = told.get(action.action_id, [])
+            handed_on = action.parent_action_id is not None and not only
+            is_next = not said or (len(said) == 1 and "did not happen" in said[0])
+            if is_next and only in ("", action.action_id):
+                calls.append(_delegation(slug, action) if handed_on else _call(action, len(said)))
         return Reply(tools=tuple(calls)) if calls else Reply(text="Done.")
-
-    def _is_next(self, action: ActionRequest, told: dict[str, list[str]]) -> bool:
-        said = told.get(action.action_id, [])
-        if said:
-            return len(said) == 1 and "did not happen" in said[0]
-        parent = action.parent_action_id
-        return parent is None or any("committed" in text for text in told.get(parent, ()))
 
 
 class _Handle(RunHandle):
@@ -316,6 +316,11 @@ def _call(action: ActionRequest, attempt: int) -> ToolCall:
     return ToolCall(name=f"sentinel__{GATED if action.requires_approval else FREE}", input=asked)
 
 
+def _delegation(slug: str, action: ActionRequest) -> ToolCall:
+    asked = {"agent": f"helper-{slug}", "task": f"{slug} {action.action_id}", "reasoning": "theirs", "confidence": 0.95}
+    return ToolCall(name="delegate", input=asked)
+
+
 def _texts(body: JsonObject) -> list[str]:
     blocks = [block for message in body["messages"] for block in message["content"] if isinstance(block, dict)]
     plain = [message["content"] for message in body["messages"] if isinstance(message["content"], str)]
@@ -329,7 +334,8 @@ def _results(body: JsonObject) -> dict[str, list[str]]:
     for message in body["messages"]:
         for block in message["content"] if isinstance(message["content"], list) else ():
             if block["type"] == "tool_use":
-                operations[block["id"]] = str(block["input"]["operation"])
+                given = block["input"]
+                operations[block["id"]] = str(given.get("operation") or given["task"].partition(" ")[2])
             elif block["type"] == "tool_result":
                 told.setdefault(operations[block["tool_use_id"]], []).append(json.dumps(block["content"]))
     return told

@@ -30,7 +30,7 @@ def test_the_suite_has_the_scenarios_it_is_known_for() -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(product: Agentsite, scenario: str) -> None:
     options = RunnerOptions(
-        operation_timeout_seconds=20, tool_timeout_seconds=0.5, strict_skips=True, scenarios=(scenario,)
+        operation_timeout_seconds=30, tool_timeout_seconds=2, strict_skips=True, scenarios=(scenario,)
     )
 
     suite = SuiteRunner(options).verify_sync(product)

@@ -141,8 +141,8 @@ def test_a_reminder_comes_before_a_long_wait_ends(world: World, sent: Sent) -> N
         notices.gather()
         delivery.deliver_due()
 
-    [(_, [notice])] = [(to, told) for to, told in sent if told[0].kind == NoticeKind.REMINDER]
-    assert notice.batch_id == batch.id
+    [reminder] = [notice for _, told in sent for notice in told if notice.kind == NoticeKind.REMINDER]
+    assert reminder.batch_id == batch.id
 
 
 def test_a_new_channel_hears_of_what_comes_not_of_what_was(world: World) -> None:

@@ -88,6 +88,18 @@ def test_slack_gets_text_that_can_not_become_markup(world: World, hook: Scripted
     assert body["text"] == "2 batches wait for you in agentsite"
 
 
+def test_a_batch_and_its_reminder_are_one_line(world: World, hook: ScriptedHttp) -> None:
+    hook.answers.append(Answer())
+    to = channel(world, ChannelKind.WEBHOOK, hook.url)
+    first = notice(to, world)
+    again = Notice.objects.create(channel=to, batch=first.batch, kind=NoticeKind.REMINDER, due_at=timezone.now())
+
+    senders.send(to, [again, first])
+
+    [batch] = hook.requests[0]["data"]["batches"]
+    assert batch["reminder"] is True
+
+
 def test_a_test_says_that_it_is_one(world: World, hook: ScriptedHttp) -> None:
     hook.answers += [Answer(), Answer()]
     for kind in (ChannelKind.SLACK, ChannelKind.WEBHOOK):

@@ -12,7 +12,7 @@ import pytest
 from runs.engine.delegating import DEEPEST, MOST_AT_ONCE, Delegate, budget_of
 from runs.engine.fakes import Crash, calls, says
 from runs.engine.ports import InvalidArguments
-from runs.engine.types import JsonObject, Parked, RunStatus, StepKind, StepStatus, StopReason
+from runs.engine.types import ActionStatus, JsonObject, Parked, RunStatus, StepKind, StepStatus, StopReason
 from tests.engine.helpers import Answer, World, assert_each_call_has_one_result, limits, use, world
 
 AGENTS = (("searcher", "Finds sources."), ("summariser", ""))
@@ -173,3 +173,31 @@ def test_what_does_not_fit_is_refused(args: JsonObject, field: str) -> None:
 def test_budgets_are_exact() -> None:
     assert budget_of({"budget": 0.1}) == Decimal("0.1")
     assert budget_of({}) is None
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["delegated first", "effect first"])
+def test_no_child_starts_while_a_person_decides_on_the_same_turn(first: bool) -> None:
+    turn = [delegate(), use("refund")] if first else [use("refund"), delegate()]
+    done = boss(calls(*turn), says("Done."))
+    child = "1:0" if first else "1:1"
+
+    assert done.parked() == Parked(why="approval")
+    assert done.children.asked == []
+    done.verdicts.decide(ActionStatus.APPROVED)
+    assert done.parked() == WAITS
+    assert done.effects() == ["shop.refund(1)"]
+    done.children.end(child, result="Found.")
+
+    assert done.ended().stop_reason is StopReason.DONE
+    assert_each_call_has_one_result(done.llm.conversations()[-1])
+
+
+def test_a_person_who_says_no_says_no_to_what_the_turn_would_hand_on() -> None:
+    done = boss(calls(use("refund"), delegate()), says("I see."))
+    done.parked()
+    done.verdicts.decide(ActionStatus.REJECTED, note="Not this one.")
+
+    assert done.ended().stop_reason is StopReason.DONE
+    assert done.children.asked == []
+    assert "a person rejected" in done.contents()[1]
+    assert done.step("tool:1:1").status is StepStatus.DENIED

@@ -119,18 +119,22 @@ def test_what_is_rejected_below_is_told_above(boss: Access, model: Model, shop: 
 
 def test_cancel_goes_down_the_tree(boss: Access, model: Model, shop: LocalShop) -> None:
     model.server.respond = by_task(
-        Whole=turns(uses(delegate())), Part=turns(uses(delegate("clerk", "Small."), REFUNDS)), Small=turns("Done.")
+        Whole=turns(uses(delegate(), delegate(task="Asks."))),
+        Part=turns(uses(delegate("clerk", "Small."))),
+        Small=turns("Done."),
+        Asks=turns(uses(REFUNDS)),
     )
     run = advance(launch(boss, Mode.INTERACTIVE, agent="boss", task="Whole."))
-    (child,) = children(run)
+    child, asks = children(run)
     child = advance(child)
+    assert advance(asks).status == "waiting"
     (grandchild,) = children(child)
     assert lifecycle.claim_lease(grandchild.id, "elsewhere:1:1"), "a worker has it"
 
     commands.cancel(boss, run.id)
-    for each in (run, child, grandchild):
+    for each in (run, child, asks, grandchild):
         each.refresh_from_db()
-    assert [run.status, child.status] == ["cancelled", "cancelled"]
+    assert [run.status, child.status, asks.status] == ["cancelled"] * 3
     assert (grandchild.status, grandchild.wish) == ("running", "cancel")
     assert not Batch.objects.filter(status="open").exists()
     assert_sound(child)
