@@ -13,6 +13,7 @@ from django.core import checks
 
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
 EMAIL_SCHEMES = {"smtp", "smtps", "smtp+tls", "console", "file"}
+MODEL_FEATURES = {"strict", "temperature"}
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost"}
 
 
@@ -82,6 +83,11 @@ def exposure() -> list[checks.CheckMessage]:
 
 
 def model() -> list[checks.CheckMessage]:
+    unknown = sorted(settings.ANTHROPIC_FEATURES - MODEL_FEATURES)
+    if unknown:
+        hint = f"Use some of {', '.join(sorted(MODEL_FEATURES))}, with commas between them."
+        what = f"ANTHROPIC_FEATURES names {unknown[0]!r}, which is no feature."
+        return [checks.Error(what, hint=hint, id="agentsite.E008")]
     configured = settings.ANTHROPIC_API_KEY or settings.ANTHROPIC_BASE_URL
     if settings.AGENTSITE_SIMULATED_MODEL and configured:
         hint = "Unset AGENTSITE_SIMULATED_MODEL to use the configured model."

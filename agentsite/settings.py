@@ -28,6 +28,11 @@ def _whole(name: str, default: int) -> int:
     return int(text)
 
 
+def _words(name: str, default: str) -> frozenset[str]:
+    """Words with commas between them; set but empty means none of them."""
+    return frozenset(os.environ.get(name, default).replace(",", " ").split())
+
+
 def _generated_secret(data_dir: Path) -> str:
     """The installation's own key, made once. Exclusive creation: two processes starting together agree on one."""
     path = data_dir / "secret_key"
@@ -80,6 +85,8 @@ ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "").replace(" 
 ]
 ANTHROPIC_API_KEY = os.environ.get("ANTHROPIC_API_KEY", "")
 ANTHROPIC_BASE_URL = os.environ.get("ANTHROPIC_BASE_URL", "")
+# The Claude API refuses a temperature and takes strict tools; of another server neither is known.
+ANTHROPIC_FEATURES = _words("ANTHROPIC_FEATURES", "" if ANTHROPIC_BASE_URL else "strict")
 AGENTSITE_MODEL = os.environ.get("AGENTSITE_MODEL") or "claude-sonnet-5-5"
 AGENTSITE_WORKERS = _whole("AGENTSITE_WORKERS", 1)
 AGENTSITE_CONCURRENCY = _whole("AGENTSITE_CONCURRENCY", 32)

@@ -49,6 +49,25 @@ def prepare(action: Action, args: JsonObject) -> Edit:
     return Edit(call=call, spec=spec, route=chosen)
 
 
+def editable_args(action: Action) -> JsonObject | None:
+    """What a person may change of it: the arguments of an action, the call of a question; None if nothing."""
+    if action.kind == "action":
+        return dict(action.args)
+    call = action.args.get("call") if action.kind == "question" and action.tool else None
+    return dict(call) if isinstance(call, dict) else None
+
+
+def check_answer(action: Action, args: JsonObject | None) -> None:
+    """Raises InvalidArguments where the corrected call of an answer does not fit the tool that was asked about."""
+    if args is None:
+        return
+    spec = tool_spec(action.run.team, action.tool) if editable_args(action) is not None else None
+    if spec is None:
+        raise InvalidArguments([("", "This question is not about a call, so it takes a text only.")])
+    validate(spec.input_schema, args)
+    _check_storable(args)
+
+
 def supersede(action: Action, edit: Edit, editor: User) -> Action | None:
     """The new pending action, or None when the old one moved meanwhile. Call within a transaction."""
     if not lifecycle.supersede(action.id, action.digest, by=editor):

@@ -75,7 +75,8 @@ def read_post(data: QueryDict) -> Post:
             rejected=str(action) in rejected,
             reason=data.get(f"reason-{action}", ""),
             note=_text(data, f"note-{action}"),
-            answer=_text(data, f"answer-{action}"),
+            answer=(_text(data, f"answer-{action}").strip() and _text(data, f"answer-{action}"))
+            or _text(data, f"choice-{action}"),
             settled=data.get(f"settle-{action}", ""),
         )
         for action in shown

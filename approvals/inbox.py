@@ -46,7 +46,8 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One verdict on one action, as it was shown. `args` with an approval means: edited, and approved as edited."""
+    """One verdict on one action, as it was shown. `args` with an approval means: edited, and approved as edited; with
+    an answer: the call that was asked about, corrected."""
 
     action: uuid.UUID
     digest: str
@@ -265,7 +266,7 @@ class _Deciding:
             case Verdict.REJECT:
                 moved = self._move(line, action, ActionStatus.REJECTED, note_of(line))
             case Verdict.ANSWER:
-                moved = self._move(line, action, ActionStatus.ANSWERED, line.answer.strip())
+                return self._answer(line, action)
             case Verdict.HAPPENED | Verdict.DID_NOT_HAPPEN:
                 happened = line.verdict is Verdict.HAPPENED
                 moved = lifecycle.settle_unknown(
@@ -293,6 +294,18 @@ class _Deciding:
             return self._applied(line, action, PAST[Verdict.APPROVE])
         return self._overtaken(action)
 
+    def _answer(self, line: Line, action: Action) -> Outcome:
+        """A text, or a corrected call, or both. The call is no approval: it is routed like any other."""
+        action.run = self.run
+        try:
+            editing.check_answer(action, line.args)
+        except InvalidArguments as invalid:
+            return self._invalid(line, str(invalid), errors=invalid.errors)
+        given = None if line.args is None else {"args": line.args}
+        if self._move(line, action, ActionStatus.ANSWERED, line.answer.strip(), result=given):
+            return self._applied(line, action, PAST[line.verdict])
+        return self._overtaken(action)
+
     def _approve_edited(self, line: Line, action: Action) -> Outcome:
         outcome = self._edit(line, action)
         if outcome.superseded_by is None:
@@ -317,10 +330,16 @@ class _Deciding:
         return self._applied(edited, action, "changed", superseded_by=new.id)
 
     def _move(
-        self, line: Line, action: Action, status: ActionStatus, note: str, people: list[str] | None = None
+        self,
+        line: Line,
+        action: Action,
+        status: ActionStatus,
+        note: str,
+        people: list[str] | None = None,
+        result: JsonObject | None = None,
     ) -> bool:
         return lifecycle.decide(
-            action.id, line.digest, status, by=self.access.user, note=note, released_by=people or []
+            action.id, line.digest, status, by=self.access.user, note=note, released_by=people or [], result=result
         )
 
     def _applied(self, line: Line, action: Action, word: str, superseded_by: uuid.UUID | None = None) -> Outcome:
@@ -392,9 +411,9 @@ def _misfit(line: Line, action: Action) -> str:
     if line.verdict not in FITTING[action.kind]:
         fitting = " or ".join(FITTING[action.kind][:2])
         return f"“{line.verdict}” does not fit: this is {NOUNS[action.kind]}; it takes {fitting}."
-    if line.args is not None and line.verdict not in (Verdict.APPROVE, Verdict.EDIT):
-        return "Changed arguments can only come with an approval."
-    if line.verdict is Verdict.ANSWER and not line.answer.strip():
+    if line.args is not None and line.verdict not in (Verdict.APPROVE, Verdict.EDIT, Verdict.ANSWER):
+        return "Changed arguments can only come with an approval or an answer."
+    if line.verdict is Verdict.ANSWER and not line.answer.strip() and line.args is None:
         return "An answer needs a text."
     if "\0" in line.note + line.answer:
         return "A note can't contain the character NUL."

@@ -17,7 +17,7 @@ from approvals.models import REASON_WORDS, Decision, Reason, Verdict
 from runs import previews
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Risk
 from runs.models import Action, Batch, Run
-from runs.previews import Effect, Preview, counted, money, text_of
+from runs.previews import Effect, Preview, QuestionPreview, counted, money, text_of
 
 MUST_SEE = {Risk.HIGH, Risk.CRITICAL}
 TONES = {Result.STALE: "high", Result.INVALID: "bad", Result.FORBIDDEN: "bad"}
@@ -88,6 +88,11 @@ class ActionView:
     @property
     def title(self) -> str:
         return self.preview.title
+
+    @property
+    def can_edit(self) -> bool:
+        is_call = isinstance(self.preview, QuestionPreview) and self.preview.call is not None
+        return self.can_decide and (self.kind == "action" or is_call)
 
     @property
     def reason_name(self) -> str:

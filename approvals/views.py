@@ -79,18 +79,20 @@ def edit(request: HttpRequest, batch_id: uuid.UUID, action_id: uuid.UUID) -> Htt
     action = get(request.access, Action.objects.select_related("run"), action_id, batch=batch)
     spec = editing.tool_spec(request.access.team, action.tool)
     schema: JsonObject = spec.input_schema if spec else {}
-    if action.status != ActionStatus.PENDING or action.kind != "action":
+    before = editing.editable_args(action)
+    if action.status != ActionStatus.PENDING or before is None:
         messages.warning(request, "Only an action that waits for approval can be changed.")
         return redirect("approvals:batch", batch_id)
     if request.method != "POST":
-        return _editing(request, action, forms.edit_fields(action.args, schema))
+        return _editing(request, action, forms.edit_fields(before, schema))
     return _save_edit(request, action, schema)
 
 
 def _save_edit(request: HttpRequest, action: Action, schema: JsonObject) -> HttpResponse:
-    fields = forms.edit_fields(action.args, schema)
+    before = editing.editable_args(action) or {}
+    fields = forms.edit_fields(before, schema)
     args, typed, problems = forms.read_args(request.POST, fields)
-    args = forms.unchanged(args, action.args)
+    args = forms.unchanged(args, before)
     if not problems and args == action.args:
         return _card(request, action) if request.htmx else redirect("approvals:batch", action.batch_id)
     outcome = None
@@ -99,8 +101,10 @@ def _save_edit(request: HttpRequest, action: Action, schema: JsonObject) -> Http
         if outcome.result is Result.APPLIED and outcome.superseded_by:
             new = get(request.access, Action, outcome.superseded_by)
             return _card(request, new) if request.htmx else redirect("approvals:batch", action.batch_id)
+        if outcome.result is Result.APPLIED:
+            return _card(request, action) if request.htmx else redirect("approvals:batch", action.batch_id)
         problems = list(outcome.errors) or [("", outcome.detail)]
-    again = forms.edit_fields(action.args, schema, typed=typed, errors=problems)
+    again = forms.edit_fields(before, schema, typed=typed, errors=problems)
     general = [message for path, message in problems if not any(path.split(".")[0] == each.name for each in again)]
     return _editing(request, action, again, general=general, status=422)
 
@@ -108,7 +112,8 @@ def _save_edit(request: HttpRequest, action: Action, schema: JsonObject) -> Http
 def _decide_edit(request: HttpRequest, action: Action, args: JsonObject) -> Outcome:
     shown = request.POST.get("digest", action.digest)
     version = request.POST.get("version", "")
-    line = Line(action=action.id, digest=shown, verdict=Verdict.EDIT, args=args)
+    verdict = Verdict.ANSWER if action.kind == "question" else Verdict.EDIT
+    line = Line(action=action.id, digest=shown, verdict=verdict, args=args)
     batch_id = action.batch_id or uuid.UUID(int=0)
     number = int(version) if version.isdecimal() and len(version) < 10 else 1
     return inbox.decide(request.access, batch_id, number, [line], channel="web")[0]

@@ -129,14 +129,28 @@ def request_cancel(run_id: uuid.UUID, detail: str = "A person cancelled this run
 
 
 def decide(
-    action_id: uuid.UUID, digest: str, verdict: ActionStatus, *, by: Any, note: str, released_by: list[str]
+    action_id: uuid.UUID,
+    digest: str,
+    verdict: ActionStatus,
+    *,
+    by: Any,
+    note: str,
+    released_by: list[str],
+    result: Any = None,
 ) -> bool:
-    """pending -> approved | rejected | answered, while it has not expired and is still what was shown."""
+    """pending -> approved | rejected | answered, while it has not expired and is still what was shown. `result` is what
+    an answer holds besides its text."""
     now = timezone.now()
     waiting = Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.PENDING, expires_at__gt=now)
     return (
         waiting.update(
-            status=verdict, decided_by=by, decided_at=now, note=note, released_by=released_by, version=F("version") + 1
+            status=verdict,
+            decided_by=by,
+            decided_at=now,
+            note=note,
+            released_by=released_by,
+            result=result,
+            version=F("version") + 1,
         )
         == 1
     )

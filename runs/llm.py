@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -30,16 +30,17 @@ NO_KEY = "no-key"
 RETRYABLE_TYPES = frozenset({"overloaded_error", "rate_limit_error", "api_error", "timeout_error"})
 RETRYABLE_STATUSES = frozenset({408, 409, 429})
 
-_clients: dict[tuple[str, str], AnthropicLlm] = {}
+_clients: dict[tuple[str, ...], AnthropicLlm] = {}
 _clients_lock = threading.Lock()
 
 
-def build_llm(base_url: str, api_key: str) -> AnthropicLlm:
+def build_llm(base_url: str, api_key: str, features: Collection[str] = ()) -> AnthropicLlm:
     """One client for each endpoint and key in this process; safe to share between threads. Empty means the default."""
+    name = (base_url, api_key, *sorted(features))
     with _clients_lock:
-        if (base_url, api_key) not in _clients:
-            _clients[base_url, api_key] = AnthropicLlm(base_url, api_key)
-        return _clients[base_url, api_key]
+        if name not in _clients:
+            _clients[name] = AnthropicLlm(base_url, api_key, features=features)
+        return _clients[name]
 
 
 class AnthropicLlm:
@@ -50,7 +51,9 @@ class AnthropicLlm:
         *,
         read_timeout_s: float = READ_TIMEOUT_S,
         silence_timeout_s: float = SILENCE_TIMEOUT_S,
+        features: Collection[str] = (),
     ) -> None:
+        self._features = frozenset(features)
         key = api_key or NO_KEY
         self._silence_timeout_s = silence_timeout_s
         self._client = anthropic.Anthropic(
@@ -67,7 +70,7 @@ class AnthropicLlm:
         self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> ModelReply:
         """Streams one reply. Both callbacks run in the calling thread; every stop reason is left to the caller."""
-        pump = _Pump(self._client, request_body(request))
+        pump = _Pump(self._client, request_body(request, self._features))
         pump.start()
         try:
             return self._follow(pump, on_text, interrupted)
@@ -89,6 +92,16 @@ class AnthropicLlm:
 
     def _follow(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
         reply = _Reply()
+        try:
+            return self._read(reply, pump, on_text, interrupted)
+        except (ModelError, Interrupted) as error:
+            error.may_be_billed = reply.has_begun or pump.was_sent(error)
+            error.usage = reply.usage
+            raise
+
+    def _read(
+        self, reply: _Reply, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> ModelReply:
         heard_at = time.monotonic()
         while True:
             event = pump.next_event(POLL_S)
@@ -129,6 +142,17 @@ class _Pump(threading.Thread):
         if isinstance(event, Exception):
             raise model_error(event) from event
         return event
+
+    def was_sent(self, error: Exception) -> bool:
+        """Whether the request may have arrived, though nothing of a reply came: no answer that the provider gave, and
+        no connection that never stood."""
+        if isinstance(error, Interrupted):
+            return self._response is not None
+        cause = error.__cause__
+        while isinstance(cause, anthropic.APIConnectionError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        never_stood = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+        return isinstance(cause, httpx2.TransportError) and not isinstance(cause, never_stood)
 
     def abandon(self) -> None:
         with self._lock:
@@ -175,7 +199,8 @@ class _Pump(threading.Thread):
             self._events.put(event)
 
 
-def request_body(request: ModelRequest) -> JsonObject:
+def request_body(request: ModelRequest, features: Collection[str] = ()) -> JsonObject:
+    """`features`: what this provider takes beyond the common ground: `strict` tools, a `temperature`."""
     body: JsonObject = {
         "model": request.model,
         "max_tokens": request.max_tokens,
@@ -186,7 +211,9 @@ def request_body(request: ModelRequest) -> JsonObject:
     if request.system:
         body["system"] = request.system
     if request.tools:
-        body["tools"] = list(request.tools)
+        body["tools"] = [_definition(tool, strict="strict" in features) for tool in request.tools]
+    if request.temperature is not None and "temperature" in features:
+        body["temperature"] = request.temperature
     if request.tool_choice is not None:
         body["tool_choice"] = request.tool_choice
     output: JsonObject = {}
@@ -197,6 +224,14 @@ def request_body(request: ModelRequest) -> JsonObject:
     if output:
         body["output_config"] = output
     return body
+
+
+def _definition(tool: JsonObject, *, strict: bool) -> JsonObject:
+    """A strict tool with its schema in the subset that the API accepts; elsewhere one like the others."""
+    if not tool.get("strict"):
+        return tool
+    plain = {name: value for name, value in tool.items() if name != "strict"}
+    return {**plain, "strict": True, "input_schema": _strict_schema(tool["input_schema"])} if strict else plain
 
 
 def _strict_schema(schema: JsonObject) -> JsonObject:
@@ -233,6 +268,14 @@ class _Reply:
         self._message: JsonObject = {}
         self._usage: JsonObject = {}
         self._stop_reason: str | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._message)
+
+    @property
+    def usage(self) -> Usage:
+        return usage_of(self._usage)
 
     def add(self, event: JsonObject) -> str:
         """The text to show. Raises `ModelError` for an event of the wrong shape."""

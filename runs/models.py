@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from accounts.ids import new_id
 from accounts.models import Team
+from runs.engine.breakers import State
 from runs.engine.types import ActionStatus, Mode, Risk, RunStatus, StepKind, StepStatus, StopReason
 
 TITLE_LENGTH = 72
@@ -407,6 +408,22 @@ class TeamMonth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.team_id} {self.month:%Y-%m}"
+
+
+class Breaker(models.Model):
+    """A circuit breaker of all workers: `engine.breakers.Breaker` under a key. Swapped by version, never just set."""
+
+    key = models.CharField(max_length=240, primary_key=True)
+    state = models.CharField(max_length=12, choices=choices(State), default=State.CLOSED)
+    failures = models.PositiveIntegerField(default=0)
+    opened = models.PositiveIntegerField(default=0)
+    until = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=300, blank=True)
+    version = models.PositiveIntegerField(default=0)
+    changed_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.state}"
 
 
 class WorkerHeartbeat(models.Model):

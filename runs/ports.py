@@ -8,27 +8,31 @@ from django.conf import settings
 from django.utils import timezone
 
 from runs import filtering, provider, toolbox
+from runs.breakers import DbBreakers
 from runs.children import DbChildren, slugs_above, subagents_of
 from runs.engine.loop import Ports
-from runs.engine.types import Limits, Mode, RunSpec
+from runs.engine.outputs import READER
+from runs.engine.types import Limits, Mode, Policy, RunSpec, ToolGrant
 from runs.leases import Lease
 from runs.models import Run
 from runs.schemas import AgentIn
 from runs.store import DbBudget, DbControls, DbJournal, SystemClock
 from runs.tools.mcp import McpTool
+from runs.tools.outputs import ReadOutput
 from runs.verdicts import DbVerdicts
+
+# Whoever uses a server's tools may read on in their outputs: they are this run's own.
+READ_ON = ToolGrant(name=READER, policy=Policy.AUTO)
 
 
 def run_spec(run: Run) -> RunSpec:
     definition = AgentIn.model_validate(run.agent_version.definition)
+    agent = definition.to_engine(
+        slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
+    )
     return RunSpec(
         id=str(run.id),
-        agent=replace(
-            definition.to_engine(
-                slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
-            ),
-            filters=filtering.filters_of(run.team, definition),
-        ),
+        agent=replace(agent, tools=(*agent.tools, READ_ON), filters=filtering.filters_of(run.team, definition)),
         task=filtering.task_of(run),
         mode=Mode(run.mode),
         limits=Limits(
@@ -53,6 +57,8 @@ def build_ports(run: Run, lease: Lease) -> Ports:
     for tool in tools.values():
         if isinstance(tool, McpTool):
             tool.heed(controls.cancelled)
+    if any(tool.spec.server for tool in tools.values()):
+        tools[READER] = ReadOutput(journal)
     return Ports(
         journal=journal,
         llm=provider.Provider(),
@@ -62,4 +68,5 @@ def build_ports(run: Run, lease: Lease) -> Ports:
         clock=SystemClock(),
         tools=tools,
         children=DbChildren(run, lease),
+        breakers=DbBreakers(run.team_id),
     )

@@ -131,6 +131,10 @@ class ArgumentsPreview(Preview):
 class QuestionPreview(Preview):
     question: str
     options: tuple[str, ...]
+    tried: tuple[str, ...] = ()
+    tool: str = ""
+    call: tuple[tuple[str, str], ...] | None = None  # the arguments of a call that can be corrected
+    by_the_agent: bool = True
     kind: ClassVar[str] = "question"
 
 
@@ -306,16 +310,20 @@ def _arguments(action: Action, *, contradicted: bool = False) -> Preview:
 
 
 def _question(action: Action) -> Preview:
-    options = action.args.get("options")
     question = str(action.args.get("question") or "")
+    title, call = str(action.args.get("title") or ""), action.args.get("call")
     return QuestionPreview(
-        title="Answer a question",
+        title=title or "Answer a question",
         icon="message-square",
         noun="answer",
         effect=Effect(verb="answers", one="question", many="questions", icon="message-square"),
         is_long=is_long(question),
         question=question,
-        options=tuple(str(option) for option in options) if isinstance(options, list) else (),
+        options=_texts_of(action.args.get("options")),
+        tried=_texts_of(action.args.get("tried")),
+        tool=action.tool,
+        call=arguments_of(call) if isinstance(call, dict) else None,
+        by_the_agent=not title,
     )
 
 
@@ -332,6 +340,10 @@ def _limit(action: Action, preview: Mapping[str, Any]) -> Preview:
         record="This run",
         fields=((label.capitalize(), raising.amount(name, now), shown),),
     )
+
+
+def _texts_of(value: Any) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, list) else ()
 
 
 READERS = {

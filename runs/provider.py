@@ -29,7 +29,7 @@ class Provider:
 
 def _client() -> AnthropicLlm:
     if not settings.SIMULATED:
-        return build_llm(settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_API_KEY)
+        return build_llm(settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_FEATURES)
     return build_llm(f"http://127.0.0.1:{_simulated_port()}", "simulated")
 
 

@@ -127,6 +127,7 @@ class AgentIn(Strict):
     purpose: Annotated[str, Field(max_length=400)] = ""
     instructions: Annotated[str, Field(max_length=100_000)] = ""
     model: Annotated[str, Field(max_length=120)] | None = None
+    fallback_models: Annotated[list[Annotated[str, Field(min_length=1, max_length=120)]], Field(max_length=5)] = []
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     tools: list[ToolGrantIn] = []
     planning: bool = False
@@ -175,6 +176,7 @@ class AgentIn(Strict):
             answer_threshold=self.answer_threshold,
             output_schema=self.output_schema,
             subagents=tuple(self.subagents),
+            fallback_models=tuple(self.fallback_models),
         )
 
 
@@ -198,6 +200,16 @@ class Plan(Strict):
     steps: list[PlanStep] = []
 
 
+class QuestionArgs(Strict):
+    """`Action.args` of a question. `call` are arguments of the action's tool that the answer may correct."""
+
+    title: str = ""
+    question: str = ""
+    options: list[str] = []
+    tried: list[str] = []
+    call: dict[str, Any] | None = None
+
+
 class FoundTool(Strict):
     """One tool of a server, as found when it was last asked. In `ToolServer.tools`."""
 
@@ -211,6 +223,7 @@ class FoundTool(Strict):
     plan: str | None = None
     reconcile: str | None = None
     undo: str | None = None
+    repeatable: bool = False
 
 
 class ServerConfig(Strict):

@@ -19,4 +19,5 @@ urlpatterns = [
     path("runs/<str:run_id>/report/", report.page, name="report"),
     path("agents/", agents.index, name="agents"),
     path("agents/<str:slug>/", agents.page, name="agent"),
+    path("agents/<str:slug>/connections", agents.try_connection, name="try_connection"),
 ]

@@ -25,6 +25,8 @@ from runs.engine.types import (
     Effect,
     Evidence,
     JsonObject,
+    Question,
+    Risk,
     Route,
     RunStatus,
     ToolGrant,
@@ -35,6 +37,7 @@ from runs.human_side import human_side
 from runs.leases import Lease
 from runs.models import Action as ActionRow
 from runs.models import Batch, Run
+from runs.schemas import QuestionArgs
 from runs.storable import storable, storable_text
 
 ASK_FOR = dt.timedelta(hours=24)
@@ -93,6 +96,19 @@ class DbVerdicts:
             shown = batch_digest(batch)
             for row in ActionRow.objects.filter(id__in=ids).order_by("position", "id"):
                 record(row, "action.asked", batch=str(batch.id), batch_digest=shown)
+        live.ring_inbox(self.run.team_id)
+
+    def ask_question(self, question: Question) -> None:
+        with transaction.atomic():
+            self._hold_lease()
+            intent = f"question:{question.key}"
+            if Batch.objects.filter(run_id=self.run.id, key=question.key).exists():
+                return
+            batch = self._open_batch(question.key, [intent], "", "needs an answer")
+            row = new_question(self.run, question, intent)
+            row.batch, row.expires_at = batch, batch.expires_at
+            row.save(force_insert=True)
+            record(row, "question.asked", title=row.title)
         live.ring_inbox(self.run.team_id)
 
     def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
@@ -222,6 +238,35 @@ def new_action(
     return row
 
 
+def new_question(run: Run, question: Question, intent: str) -> ActionRow:
+    """An unsaved row of kind "question". Its `args` are `schemas.QuestionArgs`."""
+    asked = QuestionArgs(
+        title=question.title,
+        question=question.text,
+        options=list(question.options),
+        tried=list(question.tried),
+        call=question.args,
+    )
+    row = ActionRow(
+        run=run,
+        kind="question",
+        status=ActionStatus.PENDING,
+        intent=intent,
+        tool_call_id="",
+        position=0,
+        tool=question.tool[:120],
+        tool_version="",
+        args=storable(asked.model_dump(mode="json")),
+        risk=Risk.LOW,
+        policy_version=f"{run.agent.slug}@{run.agent_version.number}",
+        route_reason="the agent cannot go on by itself",
+        needed=1,
+    )
+    row.digest = digest_of(row)
+    row.title = previews.title_of(row)
+    return row
+
+
 def digest_of(row: ActionRow) -> str:
     return digest.action_digest(
         tool=row.tool,
@@ -244,6 +289,7 @@ def to_engine(row: ActionRow) -> Action:
         args=row.args,
         digest=row.digest,
         status=ActionStatus(row.status),
+        kind=row.kind,
         title=row.title,
         reasoning=row.reasoning,
         confidence=row.confidence,

@@ -15,11 +15,11 @@ from django.test import override_settings
 
 from accounts.access import Access, access_for_user
 from accounts.models import Membership, Team, User
-from runs import audit, commands, lifecycle, tasks
+from runs import audit, breakers, commands, lifecycle, tasks
 from runs.agents import save_agent, save_server
 from runs.engine.types import ActionStatus, Mode
 from runs.first_run import shop_tools
-from runs.models import Action, Batch, Run
+from runs.models import Action, Batch, Breaker, Run
 from runs.samples.shop.store import Store
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
 from runs.samples.simulated.server import FakeMessagesServer
@@ -94,6 +94,25 @@ def advance(run: Run) -> Run:
     """What a worker does when it is rung."""
     tasks.advance_run(str(run.id))
     run.refresh_from_db()
+    return run
+
+
+def on(run: Run) -> Run:
+    """What a worker does when the run's time has come again, without the wait for it."""
+    Run.objects.filter(id=run.id).update(due_at=None)
+    return advance(run)
+
+
+def without_breakers() -> None:
+    """As if everything answered again."""
+    Breaker.objects.all().delete()
+    breakers.forget()
+
+
+def through_tries(run: Run, most: int = 20) -> Run:
+    """As far as it goes without people."""
+    while run.status == "queued" and most:
+        run, most = on(run), most - 1
     return run
 
 

@@ -11,15 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from runs.engine import delegating
-from runs.engine.calls import Refusal, read_call
+from runs.engine.asking import Asking
+from runs.engine.calls import Refusal
 from runs.engine.context import HELD, QUEUED, SIMULATED, as_text
-from runs.engine.deciding import Caller, Park, Stop
+from runs.engine.deciding import Caller
 from runs.engine.delegating import Delegating
-from runs.engine.planning import PlanState
+from runs.engine.halting import Park, Stop
+from runs.engine.mending import Mender
+from runs.engine.outputs import shown
 from runs.engine.policy import needs_evidence, route
 from runs.engine.ports import (
-    Clock,
-    Journal,
+    Breakers,
     NotReleased,
     PlanRefused,
     Tool,
@@ -27,11 +29,10 @@ from runs.engine.ports import (
     Tools,
     ToolTimeout,
     ToolUnavailable,
-    Verdicts,
 )
+from runs.engine.reaching import FAILURES, NOT_CALLED, Reach, words_of
 from runs.engine.screening import Screen, one_level_up
 from runs.engine.types import (
-    WAITING_ACTIONS,
     Action,
     ActionOutcome,
     ActionStatus,
@@ -47,7 +48,6 @@ from runs.engine.types import (
     StepStatus,
     StopReason,
     ToolGrant,
-    ToolPlan,
     ToolResult,
 )
 from runs.engine.words import plain_text
@@ -60,27 +60,28 @@ class _Uncertain(Exception):
 class Hands:
     """Acts on behalf of one run."""
 
-    def __init__(
-        self, run: RunSpec, caller: Caller, journal: Journal, verdicts: Verdicts, tools: Tools, clock: Clock
-    ) -> None:
+    def __init__(self, run: RunSpec, caller: Caller, asking: Asking, tools: Tools, breakers: Breakers) -> None:
         self.run = run
         self.caller = caller
-        self.journal = journal
-        self.verdicts = verdicts
+        self.asking = asking
+        self.journal = asking.journal
+        self.verdicts = asking.verdicts
         self.tools = tools
-        self.clock = clock
+        self.clock = asking.clock
         self.grants: dict[str, ToolGrant] = {grant.name: grant for grant in run.agent.tools}
-        self.by_model_name = {tool.spec.model_name: tool for tool in tools.values()}
-        self.plan = PlanState()
         self.delegating: Delegating | None = None
-        self.screen = Screen(run.agent.filters, journal, clock)
+        self.screen = Screen(run.agent.filters, asking.journal, asking.clock)
+        self.mender = Mender(run, caller, asking, {tool.spec.model_name: tool for tool in tools.values()})
+        self.reach = Reach(asking.journal, asking.clock, breakers)
+        self.plan = asking.plan
         self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
-    def act(self, turn: int, blocks: Sequence[JsonObject], why: str) -> list[Step]:
-        """One recorded step for each call, in the model's order. Raises `Park` while a person has to decide."""
-        read = [read_call(f"{turn}:{index}", block, self.by_model_name) for index, block in enumerate(blocks)]
+    def act(self, turn: int, blocks: Sequence[JsonObject], why: str, broken: str = "") -> list[Step]:
+        """One recorded step for each call, in the model's order. Raises `Park` while a person has to decide. `broken`
+        says why none of the calls may be made as it is."""
+        read = self.mender.read(turn, blocks, broken)
         steps: dict[str, Step] = {}
         effects: list[tuple[Call, Route]] = []
         delegated = [call for call in read if isinstance(call, Call) and call.tool == delegating.NAME]
@@ -163,9 +164,14 @@ class Hands:
             if not pending:
                 return
             self.verdicts.ask(key, pending, why)
-        self.await_verdicts(key)
+        self.asking.await_verdicts(key)
 
     # --- asking people -----------------------------------------------------------------------------------------------
+
+    def has_queue(self, number: int) -> bool:
+        """Whether an agent that has nothing more to say has something that waits to be asked for, or was asked for."""
+        is_batch = self.run.mode is Mode.BATCH
+        return is_batch and (self.verdicts.asked(f"queue:{number}") is not None or bool(self.verdicts.queued()))
 
     def settle_queue(self, number: int, why: str) -> list[tuple[Action, Step]] | None:
         """Batch mode, when the agent has nothing else to do: asks for everything that was queued; once decided, carries
@@ -176,52 +182,12 @@ class Hands:
             if not queue:
                 return None
             self.verdicts.ask(key, queue, why)
-        actions = self.await_verdicts(key)
+        actions = self.asking.await_verdicts(key)
         done = []
         for action in actions:
             step = self.carry_out(f"effect:{action.intent}", action)
             done.append((self.verdicts.find(action.intent) or action, step))
         return done
-
-    def await_verdicts(self, key: str) -> Sequence[Action]:
-        """The decided actions of a batch, or `Park`. Records the asking, and the wait as a step of its own."""
-        actions = self.verdicts.asked(key) or ()
-        asked = self.journal.recorded(f"ask:{key}") or self._record_ask(key, actions)
-        if self.journal.recorded(f"waited:{key}") is None:
-            if any(action.status in WAITING_ACTIONS for action in actions):
-                raise Park(Parked(why="approval"))
-            self._record_wait(key, actions, asked)
-        return actions
-
-    def _record_ask(self, key: str, actions: Sequence[Action]) -> Step:
-        titles = [action.title for action in actions]
-        noun = "action" if len(titles) == 1 else "actions"
-        step = self._step(
-            StepKind.APPROVAL, f"Sent {len(titles)} {noun} to the inbox", summary="; ".join(titles)[:300], output=titles
-        )
-        return self.journal.once(f"ask:{key}", StepKind.APPROVAL, lambda: step)
-
-    def _record_wait(self, key: str, actions: Sequence[Action], asked: Step) -> Step:
-        verdicts = [
-            {
-                "title": action.title,
-                "status": action.status.value,
-                "note": action.note,
-                "by": [d.by for d in action.decisions],
-            }
-            for action in actions
-        ]
-        counts = {
-            name: sum(v["status"] == name for v in verdicts) for name in dict.fromkeys(v["status"] for v in verdicts)
-        }
-        started = asked.started_at or self.clock.now()
-        step = replace(
-            self._step(StepKind.APPROVAL, "Wait for a person", output=verdicts),
-            summary=", ".join(f"{count} {name}" for name, count in counts.items()),
-            started_at=started,
-            duration_ms=max(0, round((self.clock.now() - started).total_seconds() * 1000)),
-        )
-        return self.journal.once(f"waited:{key}", StepKind.APPROVAL, lambda: step)
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -237,42 +203,52 @@ class Hands:
 
     def _read(self, call: Call) -> Step:
         key = _key(call.intent)
-        return (
-            self.journal.recorded(key)
-            or self._bounded(call)
-            or self.journal.once(key, StepKind.TOOL, lambda: self._run_read(call))
-        )
+        return self.journal.recorded(key) or self._bounded(call) or self._unavailable(call) or self._run_read(call)
 
     def _run_read(self, call: Call) -> Step:
-        begun = self._begun(_key(call.intent), call)
-        self.journal.in_flight(begun)
+        tool, begun = self.tools[call.tool], self._begun(_key(call.intent), call)
+        timeout_s = self._timeout(tool)
+
+        def produce() -> Step:
+            self.journal.in_flight(begun)
+            try:
+                result = self.reach.execute(
+                    begun.key, tool, call.args, idempotency_key="", timeout_s=timeout_s, may_repeat=True
+                )
+            except FAILURES as failure:
+                status = StepStatus.TIMEOUT if isinstance(failure, ToolTimeout) else StepStatus.ERROR
+                return self._ended(begun, status, words_of(failure, self.reach.failures(begun.key) + 1))
+            return self._ended(begun, result.status, result.content)
+
+        return self.reach.once(begun, produce)
+
+    def _unavailable(self, call: Call) -> Step | None:
+        """An open breaker is told to the model, never tried. The call still gets its one result."""
         tool = self.tools[call.tool]
-        try:
-            result = tool.execute(call.args, idempotency_key="", timeout_s=self._timeout(tool))
-        except ToolTimeout:
-            return self._ended(begun, StepStatus.TIMEOUT, f"The tool did not answer in {self._timeout(tool):g} s.")
-        except (ToolUnavailable, ToolConnectionLost) as error:
-            return self._ended(begun, StepStatus.ERROR, f"The tool is unavailable: {error}")
-        return self._ended(begun, result.status, result.content)
+        closed = self.reach.closed(tool)
+        if closed is None:
+            return None
+        text = NOT_CALLED.format(server=tool.spec.server, words=closed.words)
+        step = replace(
+            self._ended(self._begun(_key(call.intent), call), StepStatus.DENIED, text), kind=StepKind.GUARDRAIL
+        )
+        return self.journal.once(step.key, StepKind.GUARDRAIL, lambda: step)
 
     def _propose(self, call: Call, chosen: Route, *, held: bool) -> Action | Step:
         known = self.verdicts.find(call.intent)
         if known is not None:
             return known
-        bounded = self._bounded(call)
-        if bounded is not None:
-            return bounded
+        refused = self._bounded(call) or self._unavailable(call)
+        if refused is not None:
+            return refused
         tool = self.tools[call.tool]
         try:
-            plan = self._plan(tool, call.args)
-        except PlanRefused as refused:
-            return self._deny(call, f"Not done: the tool would refuse it: {refused}")
-        except (ToolTimeout, ToolUnavailable, ToolConnectionLost) as error:
+            plan = self.reach.plan(tool, call.args)
+        except PlanRefused as error:
+            return self._deny(call, f"Not done: the tool would refuse it: {error}")
+        except FAILURES as error:
             return self._deny(call, f"Not done: the tool is unavailable: {error}")
         return self.verdicts.propose(call, tool.spec, plan, chosen, position=_position(call.intent), held=held)
-
-    def _plan(self, tool: Tool, args: JsonObject) -> ToolPlan | None:
-        return tool.plan(args) if tool.spec.can_plan else None
 
     def carry_out(self, key: str, action: Action) -> Step:
         """The one step that says how this action ended; executes it when it is released."""
@@ -285,6 +261,8 @@ class Hands:
         match action.status:
             case ActionStatus.APPROVED:
                 self.caller.heed()
+                if (tool := self.tools.get(action.tool)) is not None:
+                    self.reach.wait_for(key, tool)
                 try:
                     claimed = self.verdicts.claim(action, self._current_preconditions(action))
                 except NotReleased as refused:
@@ -300,13 +278,13 @@ class Hands:
 
     def _finish(self, key: str, begun: Step, action: Action) -> Step:
         try:
-            return self.journal.once(key, StepKind.TOOL, lambda: self._execute(begun, action))
+            return self.reach.once(begun, lambda: self._execute(begun, action))
         except _Uncertain as uncertain:
             self.verdicts.ask_whether_it_happened(action, str(uncertain))
             return self._after_settlement(key, action)
 
     def _after_settlement(self, key: str, action: Action) -> Step:
-        self.await_verdicts(f"unknown:{action.intent}")
+        self.asking.await_verdicts(f"unknown:{action.intent}")
         return self.carry_out(key, self.verdicts.find(action.intent) or action)
 
     def _current_preconditions(self, action: Action) -> JsonObject | None:
@@ -316,15 +294,15 @@ class Hands:
         if tool is None or not tool.spec.can_plan or not (action.asked or action.held):
             return None
         try:
-            plan = self._plan(tool, action.args)
-        except (PlanRefused, ToolTimeout, ToolUnavailable, ToolConnectionLost) as refused:
+            plan = self.reach.plan(tool, action.args)
+        except (PlanRefused, *FAILURES) as refused:
             return {"the tool now says": str(refused) or "it did not answer"}
         return plan.preconditions if plan else None
 
     def _execute(self, begun: Step, action: Action) -> Step:
         """Runs the claimed effect. An action that was already executing was left by a crash: called again under its key
         only if the tool recognises a repeat (invariant 4)."""
-        first_try = action.fresh
+        first_try = action.fresh or self.reach.begins_again(begun.key)
         tool = self.tools.get(action.tool)
         if tool is None and first_try:
             return self._acted(begun, action, ToolResult(content="The tool is not there any more.", is_error=True))
@@ -334,7 +312,15 @@ class Hands:
         if not first_try and not tool.spec.idempotent:
             return self._reconciled(begun, tool, action, "The worker died while this ran.")
         try:
-            result = tool.execute(action.args, idempotency_key=action.id, timeout_s=self._timeout(tool))
+            result = self.reach.execute(
+                begun.key,
+                tool,
+                action.args,
+                idempotency_key=action.id,
+                timeout_s=self._timeout(tool),
+                may_repeat=tool.spec.idempotent,
+                certain=first_try,
+            )
         except ToolUnavailable as error:
             if not first_try:
                 raise Park(Parked(why="retry", retry_in_s=10)) from error
@@ -454,9 +440,11 @@ def _key(intent: str) -> str:
 
 def _as_told(call: Call | Refusal, step: Step) -> Step:
     """The step as the model hears of it: also that a person let its call run with other arguments."""
-    if isinstance(call, Refusal) or step.input == call.args:
+    if isinstance(call, Refusal):
         return step
-    return replace(step, output=f"A person changed the arguments to {as_text(step.input)}. {as_text(step.output)}")
+    changed = "" if step.input == call.args else f"A person changed the arguments to {as_text(step.input)}."
+    said = " ".join(part for part in (call.note, changed) if part)
+    return replace(step, output=f"{said} {as_text(shown(step))}") if said else step
 
 
 def _position(intent: str) -> int:

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from runs.engine.budget import request_bytes
 from runs.engine.context import Conversation
-from runs.engine.deciding import Caller, Stop, reply_of
+from runs.engine.deciding import Caller, reply_of
+from runs.engine.halting import Stop
 from runs.engine.ports import Journal
 from runs.engine.types import ModelRequest, RunSpec, Step, StepKind, StepStatus, StopReason
 

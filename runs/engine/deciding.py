@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from itertools import count
 from typing import Any
 
+from runs.engine import trouble
 from runs.engine.budget import PromptBound, fit, from_count
-from runs.engine.ports import Budget, BudgetExceeded, Clock, Controls, Interrupted, Journal, Llm, ModelError
+from runs.engine.fallback import Models, counted
+from runs.engine.halting import Park, Stop
+from runs.engine.ports import Breakers, Budget, BudgetExceeded, Clock, Controls, Interrupted, Journal, Llm, ModelError
 from runs.engine.types import (
     Limits,
     ModelReply,
     ModelRequest,
     Parked,
     RunSpec,
-    RunStatus,
     Step,
     StepKind,
     StepStatus,
@@ -25,44 +26,24 @@ from runs.engine.types import (
     Usage,
 )
 
-MOST_TRIES = 5
-OPTIONAL_TRIES = 3
-LONGEST_RETRY_S = 60.0
 STOPPED = "stopped"
-
-
-class Stop(Exception):
-    """The run ends here, for `reason`. `limit` names the run's own limit that was reached, if it was one."""
-
-    def __init__(self, reason: StopReason, detail: str, limit: str = "") -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-        self.limit = limit
-
-    @property
-    def status(self) -> RunStatus:
-        if self.reason is StopReason.CANCELLED:
-            return RunStatus.CANCELLED
-        failures = (StopReason.MODEL_ERROR, StopReason.TOOL_ERROR, StopReason.INTERNAL_ERROR)
-        return RunStatus.FAILED if self.reason in failures else RunStatus.STOPPED
-
-
-class Park(Exception):
-    """Nothing more can be done now."""
-
-    def __init__(self, parked: Parked) -> None:
-        super().__init__(parked.why)
-        self.parked = parked
 
 
 class Caller:
     """Calls the model on behalf of one run."""
 
     def __init__(
-        self, run: RunSpec, journal: Journal, llm: Llm, budget: Budget, controls: Controls, clock: Clock
+        self,
+        run: RunSpec,
+        journal: Journal,
+        llm: Llm,
+        budget: Budget,
+        controls: Controls,
+        clock: Clock,
+        breakers: Breakers,
     ) -> None:
         self.run = run
+        self.models = Models(run.agent, journal, clock, breakers)
         self.journal = journal
         self.llm = llm
         self.budget = budget
@@ -87,15 +68,18 @@ class Caller:
         """The recorded step of `key`. A call that fails is tried again later (`Park`) or ends the run (`Stop`); an
         `optional` one is in the end recorded under `key` as failed. `refine` completes the step before it is recorded.
         Without `keep_wrap_up` this is the last call, for which budget and time were kept back."""
+        failures = self.models.failures(key)
         recorded = self.journal.recorded(key)
         if recorded is not None:
             if conversation:
                 self._learn(request, recorded.usage)
             return recorded
         self.check(last=not keep_wrap_up)
+        chain = self.models.chain(request.model)
+        request = self.models.choose(key, request, chain, failures, optional)
         bound = (self.bound if conversation else PromptBound()).of(request)
         fitted = self._fit(request, bound, keep_wrap_up)
-        attempt = self._recorded_so_far(f"{key}:failed") + 1
+        attempt = len(self.models.failures(key)) + 1  # of this round: a person may just have begun one
         begun = Step(
             key=key,
             kind=kind,
@@ -107,15 +91,17 @@ class Caller:
         )
         try:
             step = self.journal.once(key, kind, lambda: refine(self._produce(begun, fitted, timed=keep_wrap_up)))
-        except Interrupted:
-            self._record_failure(begun, "interrupted", "Stopped while the model was answering.")
+        except Interrupted as stopped:
+            self._record_failure(self._failed(begun, "Stopped while the model was answering.", stopped), "interrupted")
             self.check()
             raise Park(Parked(why="retry", retry_in_s=0)) from None
         except ModelError as error:
-            if optional and (not error.retryable or attempt >= OPTIONAL_TRIES):
-                return self._record(refine(replace(_failed(begun, error.detail, self._since(begun)), key=key)))
-            self._record_failure(begun, "failed", f"{error.code}: {error.detail}")
-            raise self._after(error, attempt) from None
+            if optional and trouble.is_enough(error, attempt, request.model == chain[-1]):
+                return self._record(refine(replace(self._failed(begun, error.detail, error), key=key)))
+            wait = trouble.wait_s(error, attempt) if error.retryable else 0.0
+            failed = self._failed(begun, f"{error.code}: {error.detail}", error)
+            self._record_failure(replace(failed, input=trouble.kept(error, wait)), "failed")
+            raise self.models.after(key, request.model, chain, wait) from None
         if conversation:
             self._learn(request, step.usage)
         return step
@@ -153,7 +139,9 @@ class Caller:
         self.journal.once(STOPPED, StepKind.GUARDRAIL, lambda: step)
 
     def elapsed_s(self) -> float:
-        return (self.clock.now() - self.run.started_at).total_seconds() - self.run.waited_ms / 1000
+        """Working time: without the waits for people, and those that a model's provider asked for."""
+        waited = self.run.waited_ms / 1000 + self.models.parked_s
+        return (self.clock.now() - self.run.started_at).total_seconds() - waited
 
     def _fit(self, request: ModelRequest, bound: int, keep_wrap_up: bool) -> ModelRequest:
         """Close to a limit the provider is asked for its own count: our bound takes each new byte for a token."""
@@ -181,7 +169,10 @@ class Caller:
     def _produce(self, begun: Step, request: ModelRequest, *, timed: bool) -> Step:
         self.journal.in_flight(begun)
         interrupted = self._interrupted if timed else self.controls.interrupted
-        reply = self.llm.complete(request, on_text=self.journal.text, interrupted=interrupted)
+        reply = self.models.through_breaker(
+            request.model,
+            lambda: self.llm.complete(request, on_text=self.journal.text, interrupted=interrupted),
+        )
         return replace(
             begun,
             summary=_summary(reply),
@@ -198,22 +189,22 @@ class Caller:
         limit = self.run.limits.max_seconds
         return self.controls.interrupted() or (limit is not None and self.elapsed_s() >= limit)
 
-    def _after(self, error: ModelError, attempt: int) -> Exception:
-        if not error.retryable:
-            return Stop(StopReason.MODEL_ERROR, f"the model provider refused: {error.detail}")
-        if attempt >= MOST_TRIES:
-            return Stop(StopReason.MODEL_ERROR, f"the model did not answer in {attempt} tries: {error.detail}")
-        wait = error.retry_after_s if error.retry_after_s is not None else min(2.0 ** (attempt - 1), LONGEST_RETRY_S)
-        return Park(Parked(why="retry", retry_in_s=wait))
+    def _failed(self, begun: Step, detail: str, error: ModelError | Interrupted) -> Step:
+        """A reply that was lost but may have been billed has no price: unknown, not nothing."""
+        step = replace(
+            begun, status=StepStatus.ERROR, summary=detail[:300], error=detail, duration_ms=self._since(begun)
+        )
+        if not error.may_be_billed:
+            return step
+        price, said = self.budget.price(begun.model, error.usage), f"{detail} {trouble.LOST}"
+        if self.budget.worst_price(begun.model, 1000, 1000) != 0:
+            price = replace(price, usd=None)
+        return replace(step, summary=said[:300], error=said, usage=error.usage, price=price)
 
-    def _recorded_so_far(self, key: str) -> int:
-        return next(number for number in count() if self.journal.recorded(f"{key}:{number + 1}") is None)
-
-    def _record_failure(self, begun: Step, how: str, detail: str) -> Step:
+    def _record_failure(self, failed: Step, how: str) -> Step:
         """Under a key of its own kind: being interrupted does not use up the tries of a failing model."""
-        key = f"{begun.key}:{how}"
-        failed = replace(_failed(begun, detail, self._since(begun)), key=f"{key}:{self._recorded_so_far(key) + 1}")
-        return self._record(failed)
+        key = f"{failed.key}:{how}"
+        return self._record(replace(failed, key=f"{key}:{counted(self.journal, key) + 1}"))
 
     def _record(self, step: Step) -> Step:
         return self.journal.once(step.key, step.kind, lambda: step)
@@ -224,10 +215,6 @@ class Caller:
     def _since(self, begun: Step) -> int:
         started: datetime = begun.started_at or self.clock.now()
         return max(0, round((self.clock.now() - started).total_seconds() * 1000))
-
-
-def _failed(begun: Step, detail: str, duration_ms: int) -> Step:
-    return replace(begun, status=StepStatus.ERROR, summary=detail[:300], error=detail, duration_ms=duration_ms)
 
 
 def _summary(reply: ModelReply) -> str:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
-from runs.engine.deciding import Caller, Park
+from runs.engine.deciding import Caller
+from runs.engine.halting import Park
 from runs.engine.ports import Clock, InvalidArguments, Journal
 from runs.engine.types import (
     Call,

@@ -11,6 +11,8 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+from runs.engine import breakers
+from runs.engine.breakers import Breaker, Unavailable
 from runs.engine.calls import usable_number
 from runs.engine.ports import (
     BudgetExceeded,
@@ -34,6 +36,7 @@ from runs.engine.types import (
     ModelReply,
     ModelRequest,
     Price,
+    Question,
     Risk,
     Route,
     RunStatus,
@@ -220,6 +223,32 @@ class FakeTool:
         return self.outcome
 
 
+class FakeBreakers:
+    """Keeps the values of `breakers.py` in memory; `entered` lists the calls that were let through."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.known: dict[str, Breaker] = {}
+        self.entered: list[str] = []
+
+    def peek(self, name: str) -> Unavailable | None:
+        return breakers.refusal(self.known.get(name, Breaker()), self.clock.time)
+
+    def enter(self, name: str) -> Unavailable | None:
+        if (refusal := self.peek(name)) is not None:
+            return refusal
+        self.entered.append(name)
+        self.known[name] = breakers.entered(self.known.get(name, Breaker()), self.clock.time)
+        return None
+
+    def worked(self, name: str) -> None:
+        self.known[name] = breakers.worked(self.known.get(name, Breaker()))
+
+    def failed(self, name: str, reason: str, retry_after_s: float | None = None) -> None:
+        known = self.known.get(name, Breaker())
+        self.known[name] = breakers.failed(known, self.clock.time, reason, retry_after_s)
+
+
 class FakeBudget:
     """Dollars per token: 0.001 in and out; `usd` bounds what may be reserved at once."""
 
@@ -245,6 +274,7 @@ class FakeVerdicts:
         self.preconditions: dict[str, JsonObject | None] = {}
         self.batches: dict[str, list[str]] = {}
         self.claims: list[str] = []
+        self.questions: dict[str, Question] = {}
         self.known = Evidence()
 
     def evidence(self, grant: ToolGrant) -> Evidence:
@@ -292,6 +322,31 @@ class FakeVerdicts:
         self.batches.setdefault(key, [action.intent for action in actions])
         for action in actions:
             self._change(action.intent, asked=True)
+
+    def ask_question(self, question: Question) -> None:
+        if question.key in self.batches:
+            return
+        intent = f"question:{question.key}"
+        self.questions[question.key] = question
+        self.actions[intent] = Action(
+            id=f"action-{intent}",
+            intent=intent,
+            tool_call_id="",
+            tool=question.tool,
+            args={"question": question.text},
+            digest="",
+            status=ActionStatus.PENDING,
+            kind="question",
+            title=question.title,
+            asked=True,
+        )
+        self.batches[question.key] = [intent]
+
+    def answer(self, key: str, text: str = "", args: JsonObject | None = None, *, by: str = "Dana Okafor") -> None:
+        """The person answers the question of that key."""
+        said = DecisionNote(by=by, verdict="answer", note=text)
+        given = None if args is None else {"args": args}
+        self._change(f"question:{key}", status=ActionStatus.ANSWERED, note=text, result=given, decisions=(said,))
 
     def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
         current = self.actions[action.intent]

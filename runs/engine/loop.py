@@ -7,19 +7,25 @@ step that was recorded is returned instead of being done again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
 from runs.engine.acting import Hands
+from runs.engine.asking import Asking
+from runs.engine.breakers import NeverOpen
 from runs.engine.compaction import Compactor
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
-from runs.engine.deciding import Caller, Park, Stop, reply_of
+from runs.engine.deciding import Caller, reply_of
 from runs.engine.delegating import Children, Delegating, delegate_tool
 from runs.engine.explain import Signs, explain
-from runs.engine.planning import mark_ended
-from runs.engine.ports import Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
+from runs.engine.guardrails import TOLD, LoopGuard
+from runs.engine.halting import Park, Stop
+from runs.engine.outputs import shown
+from runs.engine.planning import PlanState, mark_ended
+from runs.engine.ports import Breakers, Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
 from runs.engine.raising import Raising, Used, nearly_used
+from runs.engine.recovery import CUT, NOT_ENDED, Trouble, trouble_of
 from runs.engine.reviewing import Reviewer
 from runs.engine.types import (
     Action,
@@ -38,7 +44,8 @@ from runs.engine.types import (
     StopReason,
 )
 
-REFUSED_TURNS = ("refusal", "model_context_window_exceeded")
+LOST_TURNS = (Trouble.REFUSED, Trouble.OVERFLOW)
+GO_ON, GO_ON_BRIEFLY = "Go on.", "Your last turn was cut off by its token limit. Go on, more briefly."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,7 @@ class Ports:
     clock: Clock
     tools: Tools
     children: Children
+    breakers: Breakers = field(default_factory=NeverOpen)
 
 
 def advance(run: RunSpec, ports: Ports) -> Outcome:
@@ -76,12 +84,14 @@ class Life:
         self.run = run
         self.ports = ports
         self.journal = ports.journal
-        self.caller = Caller(run, ports.journal, ports.llm, ports.budget, ports.controls, ports.clock)
+        self.caller = Caller(run, ports.journal, ports.llm, ports.budget, ports.controls, ports.clock, ports.breakers)
         offered = {g.name for g in run.agent.tools if g.policy is not Policy.FORBIDDEN}
         self.tools = {name: tool for name, tool in ports.tools.items() if name in offered}
         if (delegate := delegate_tool(run)) is not None:
             self.tools[delegate.spec.name] = delegate
-        self.hands = Hands(run, self.caller, ports.journal, ports.verdicts, self.tools, ports.clock)
+        self.asking = Asking(ports.journal, ports.verdicts, ports.clock, PlanState())
+        self.caller.models.ask = self.asking.ask
+        self.hands = Hands(run, self.caller, self.asking, self.tools, ports.breakers)
         if delegate is not None:
             self.hands.delegating = Delegating(run, self.caller, ports.journal, ports.children, ports.clock)
         self.system = system_prompt(run.agent, run.mode)
@@ -94,6 +104,8 @@ class Life:
         self.settled = 0
         self.done: list[Step] = []
         self.warned: set[tuple[str, str]] = set()
+        self.loops = LoopGuard()
+        self.repeatable = frozenset(name for name, tool in self.tools.items() if tool.spec.repeatable)
 
     # --- decide, act, evaluate ---------------------------------------------------------------------------------------
 
@@ -104,18 +116,12 @@ class Life:
             self.warn(turn)
             self.compactor.before(turn)
             reply = self.decide(turn)
-            if reply.stop_reason == "tool_use" and reply.tool_uses:
-                steps = self.hands.act(turn, reply.tool_uses, reply.text)
-                self.conversation.give_results([(s.tool_call_id, s.output, _is_error(s)) for s in steps])
-                self.done += steps
-                self.screen.outputs(steps)
-                self.reviewer.turn(turn, steps)
-            elif reply.stop_reason in REFUSED_TURNS:
-                raise Stop(StopReason.CONTENT_FILTER, f"the model ended its turn with {reply.stop_reason}")
-            elif reply.stop_reason == "max_tokens" or reply.tool_uses:
-                self.answer_broken_turn(reply)
-            elif self.is_over(turn, reply.text):
-                return self.reviewer.better(reply.text)
+            if reply.tool_uses and (trouble := trouble_of(reply)) not in LOST_TURNS:
+                self.act(turn, reply, trouble)
+                continue
+            answer = self.answer(turn, reply)
+            if answer is not None and self.is_over(turn, answer):
+                return self.reviewer.better(answer)
         raise AssertionError("unreachable")
 
     def is_over(self, turn: int, text: str) -> bool:
@@ -126,12 +132,48 @@ class Life:
         self.screen.answer(turn, text)
         return self.reviewer.accepts(text)
 
+    def act(self, turn: int, reply: ModelReply, trouble: Trouble | None) -> None:
+        """Every call of the turn gets its one result; those of a turn that did not end to use tools are not made."""
+        broken = {Trouble.CUT: CUT, Trouble.NOT_ENDED: NOT_ENDED}.get(trouble, "") if trouble else ""
+        steps = self.hands.act(turn, reply.tool_uses, reply.text, broken)
+        self.conversation.give_results([(s.tool_call_id, shown(s), _is_error(s)) for s in steps])
+        self.done += steps
+        self.screen.outputs(steps)
+        self.hands.mender.check_ended()
+        if broken:
+            self.conversation.say(GO_ON if trouble is Trouble.NOT_ENDED else GO_ON_BRIEFLY)
+        else:
+            self.guard_against_loops(turn, steps)
+            self.reviewer.turn(turn, steps)
+
+    def answer(self, turn: int, reply: ModelReply) -> str | None:
+        """The answer that a turn without calls gives, or None when the model has to have another turn."""
+        mender = self.hands.mender
+        match trouble_of(reply):
+            case Trouble.OVERFLOW:
+                raise Stop(StopReason.CONTENT_FILTER, f"the model ended its turn with {reply.stop_reason}")
+            case Trouble.REFUSED:
+                self.conversation.say(mender.refused(turn, reply.text))
+                return None
+            case Trouble.LONG:
+                self.conversation.say(GO_ON_BRIEFLY)
+                return None
+            case Trouble.EMPTY if not self.hands.has_queue(self.settled + 1):
+                return mender.empty(turn, self.conversation, self.request)
+        mender.streak.worked()
+        return reply.text
+
     def decide(self, turn: int) -> ModelReply:
         step = self.caller.call(
-            f"model:{turn}", StepKind.MODEL, "Decide", self.request(), plan_step=self.hands.plan.step
+            f"model:{turn}",
+            StepKind.MODEL,
+            "Decide",
+            self.hands.mender.shape(self.request()),
+            plan_step=self.hands.plan.step,
         )
         reply = reply_of(step)
-        self.conversation.reply(reply.content)
+        if trouble_of(reply) is not Trouble.REFUSED:  # the API refuses to go on after a refused turn
+            self.conversation.reply(reply.content)
         return reply
 
     def request(self) -> ModelRequest:
@@ -143,13 +185,24 @@ class Life:
             effort=self.run.agent.effort,
         )
 
-    def answer_broken_turn(self, reply: ModelReply) -> None:
-        """A turn that did not end in order to use tools: its calls are answered, never made (invariant 11)."""
-        why = "Not done: the turn did not end in order to use tools."
-        self.conversation.give_results([(str(block.get("id")), why, True) for block in reply.tool_uses])
-        cut = reply.stop_reason == "max_tokens"
-        self.conversation.say(
-            "Your last turn was cut off by its token limit. Go on, more briefly." if cut else "Go on."
+    def guard_against_loops(self, turn: int, steps: list[Step]) -> None:
+        loop = self.loops.after(steps, self.repeatable)
+        if loop is None:
+            return
+        if loop.stops:
+            raise Stop(StopReason.LOOP, loop.pattern)
+        note = self.note("Told the model that it repeats itself", loop.pattern)
+        self.journal.once(f"loop:{turn}", StepKind.GUARDRAIL, lambda: note)
+        self.conversation.say(TOLD.format(pattern=loop.pattern))
+
+    def note(self, title: str, summary: str) -> Step:
+        """A guardrail's word in the trace."""
+        return Step(
+            kind=StepKind.GUARDRAIL,
+            title=title,
+            summary=summary[:300],
+            plan_step=self.hands.plan.step,
+            started_at=self.ports.clock.now(),
         )
 
     def settle_queue(self, turn: int, why: str) -> bool:
@@ -191,6 +244,7 @@ class Life:
         key = f"warned:{turn}"
         step = self.journal.recorded(key)
         if step is None and self.journal.recorded(f"model:{turn}") is None:
+            self.caller.models.failures(f"model:{turn}")  # the waits between its tries are no working time
             used = nearly_used(self.run.limits, self.journal.spent(), self.caller.elapsed_s())
             if new := [each for each in used if (each.limit, str(each.of)) not in self.warned]:
                 self.caller.check()  # who has to stop anyway is not warned
@@ -279,7 +333,7 @@ def _is_error(step: Step) -> bool:
 
 
 def _result_line(action: Action, step: Step) -> JsonObject:
-    outcome = action.status.value
+    outcome, result = action.status.value, shown(step)
     return {
         "tool_call_id": action.tool_call_id,
         "tool": action.tool.replace(".", "__"),
@@ -287,5 +341,5 @@ def _result_line(action: Action, step: Step) -> JsonObject:
         "note": action.note,
         "by": ", ".join(dict.fromkeys(decision.by for decision in action.decisions)),
         "edited_by_a_person": action.edited,
-        "result": step.output if isinstance(step.output, dict | list) else as_text(step.output),
+        "result": result if isinstance(result, dict | list) else as_text(result),
     }

@@ -61,6 +61,11 @@ class PlanState:
     def step(self) -> int | None:
         return current_step(self.now)
 
+    @property
+    def title(self) -> str:
+        """Of the step that is being worked on; empty without one."""
+        return str(self.now["steps"][self.step]["title"]) if self.now and self.step is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:

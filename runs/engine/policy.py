@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -34,6 +35,12 @@ def route(call: Call, tool: ToolSpec, grant: ToolGrant | None, evidence: Evidenc
     """
     if grant is None:
         return Route(outcome="forbid", reason="this agent has no permission for the tool", risk=tool.risk)
+    chosen = _by_policy(call, tool, grant, evidence or Evidence())
+    # Nobody who granted calls like this had one in mind that came out of an error.
+    return replace(chosen, grantable=False) if call.doubt else chosen
+
+
+def _by_policy(call: Call, tool: ToolSpec, grant: ToolGrant, evidence: Evidence) -> Route:
     met = rules.met(grant.rules, call.args)
     risk = _highest(grant.risk or tool.risk, met)
     strictest = max(met, key=_strictness, default=None)
@@ -43,7 +50,7 @@ def route(call: Call, tool: ToolSpec, grant: ToolGrant | None, evidence: Evidenc
         return _asked_by(grant.policy, _own_reason(grant), risk)
     if tool.effect is Effect.READ:
         return Route(outcome="release", reason="this tool only reads", risk=risk)
-    return _by_confidence(call, grant, risk, evidence or Evidence())
+    return _by_confidence(call, grant, risk, evidence)
 
 
 def needs_evidence(grant: ToolGrant | None) -> bool:
@@ -63,6 +70,8 @@ def claims_approval(call: Call) -> bool:
 
 
 def _by_confidence(call: Call, grant: ToolGrant, risk: Risk, evidence: Evidence) -> Route:
+    if call.doubt:
+        return Route(outcome="ask", reason=call.doubt, risk=risk, needed=1)
     confidence, threshold = usable_number(call.confidence), grant.threshold
     if confidence is None or not 0 <= confidence <= 1:
         return Route(outcome="ask", reason="no usable confidence came with this call", risk=risk, needed=1)

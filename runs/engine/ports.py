@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from runs.engine.breakers import Unavailable
 from runs.engine.types import (
     Action,
     Call,
@@ -15,6 +16,7 @@ from runs.engine.types import (
     ModelReply,
     ModelRequest,
     Price,
+    Question,
     Route,
     Spent,
     Step,
@@ -35,7 +37,13 @@ class LeaseLost(EngineError):
 
 
 class Interrupted(EngineError):
-    """A person cancelled or paused the run, or its time ran out, while a call was in flight."""
+    """A person cancelled or paused the run, or its time ran out, while a call was in flight. `may_be_billed` and
+    `usage` as in `ModelError`."""
+
+    def __init__(self, *said: str) -> None:
+        super().__init__(*said)
+        self.may_be_billed = False
+        self.usage = Usage()
 
 
 class JournalMismatch(EngineError):
@@ -54,7 +62,8 @@ class BudgetExceeded(EngineError):
 
 
 class ModelError(EngineError):
-    """The model gave no usable reply. `retry_after_s` is the provider's own word, if it gave one."""
+    """The model gave no usable reply. `retry_after_s` is the provider's own word, if it gave one. `may_be_billed`: the
+    request went out and what became of its reply is not known; `usage` is what had been said of it by then."""
 
     def __init__(self, code: str, detail: str, *, retryable: bool, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {detail}")
@@ -62,6 +71,8 @@ class ModelError(EngineError):
         self.detail = detail
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.may_be_billed = False
+        self.usage = Usage()
 
 
 class ToolTimeout(EngineError):
@@ -197,6 +208,11 @@ class Verdicts(Protocol):
         """Puts the actions into one batch in the inbox. Idempotent by `key`."""
         ...
 
+    def ask_question(self, question: Question) -> None:
+        """Puts one question into the inbox, alone in a batch under its key: `asked` gives it back as an action of kind
+        "question" (ANSWERED with the text in `note` and {"args": …} in `result`, REJECTED or EXPIRED). Idempotent."""
+        ...
+
     def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
         """approved -> executing, committed before the effect, or `NotReleased`. `preconditions` are today's, where the
         tool can tell them."""
@@ -204,6 +220,25 @@ class Verdicts(Protocol):
 
     def ask_whether_it_happened(self, action: Action, why: str) -> None:
         """executing -> unknown: it may or may not have happened and the tool cannot tell. A person settles it."""
+        ...
+
+
+class Breakers(Protocol):
+    """Circuit breakers by name (`tool:shop`, `model:claude-…`), shared by all workers. See `breakers.py`."""
+
+    def peek(self, name: str) -> Unavailable | None:
+        """Whether a call would be refused now. Cheap: may be a second old."""
+        ...
+
+    def enter(self, name: str) -> Unavailable | None:
+        """Just before a call, which is to be made only when this is None. Of a half-open breaker one caller is let
+        through. Afterwards `worked` or `failed` has to be said."""
+        ...
+
+    def worked(self, name: str) -> None: ...
+
+    def failed(self, name: str, reason: str, retry_after_s: float | None = None) -> None:
+        """`retry_after_s` is the other side's own word on when to call again."""
         ...
 
 

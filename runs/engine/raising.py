@@ -12,7 +12,8 @@ from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import Any
 
 from runs.engine.acting import Hands
-from runs.engine.deciding import STOPPED, Stop
+from runs.engine.deciding import STOPPED
+from runs.engine.halting import Stop
 from runs.engine.ports import NotReleased
 from runs.engine.types import (
     Action,
@@ -163,7 +164,7 @@ class Raising:
         action = self.verdicts.propose(call, TOOL, plan, ROUTE, position=0, held=False)
         if self.verdicts.asked(key) is None:
             self.verdicts.ask(key, [action], call.reasoning)
-        self.hands.await_verdicts(key)
+        self.hands.asking.await_verdicts(key)
         return self.verdicts.find(key) or action
 
     def _settle(self, key: str, action: Action) -> Step:

@@ -9,8 +9,9 @@ from functools import partial
 
 from runs.engine import planning
 from runs.engine.context import Conversation
-from runs.engine.deciding import Caller, Stop, reply_of
+from runs.engine.deciding import Caller, reply_of
 from runs.engine.evaluators import Evaluation, Progress, evaluation_request, read_evaluation
+from runs.engine.halting import Stop
 from runs.engine.planning import Failed, PlanState
 from runs.engine.ports import Journal
 from runs.engine.types import AgentSpec, JsonObject, RunSpec, Step, StepKind, StepStatus, StopReason

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from runs.engine import filters
-from runs.engine.deciding import Stop
 from runs.engine.filters import BLOCK, MARK, REDACT, Filters
+from runs.engine.halting import Stop
 from runs.engine.ports import Clock, Journal
 from runs.engine.types import Risk, Route, Step, StepKind, StepStatus, StopReason
 

@@ -181,6 +181,7 @@ class AgentSpec:
     answer_threshold: float = 0.5  # an answer that is judged below it is revised once
     output_schema: JsonObject | None = None
     subagents: tuple[str, ...] = ()
+    fallback_models: tuple[str, ...] = ()  # asked in this order while `model` can't be used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,7 @@ class ToolSpec:
     can_plan: bool = False
     can_undo: bool = False
     can_reconcile: bool = False
+    repeatable: bool = False  # the same call may be made again and again: it waits for a change
     timeout_s: float = 30.0
     server: str = ""
 
@@ -269,6 +271,7 @@ class ModelRequest:
     max_tokens: int = 8192
     effort: str | None = None
     tool_choice: JsonObject | None = None
+    temperature: float | None = None  # sent only to a provider that takes one
     output_schema: JsonObject | None = None
 
 
@@ -320,6 +323,8 @@ class Call:
     args: JsonObject
     reasoning: str = ""
     confidence: float | None = None
+    doubt: str = ""  # why it must not run alone, whatever its confidence; a policy line
+    note: str = ""  # said with its result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +345,7 @@ class Action:
     args: JsonObject
     digest: str
     status: ActionStatus
+    kind: str = "action"  # action | question | unknown
     title: str = ""
     reasoning: str = ""
     confidence: float | None = None
@@ -351,6 +357,24 @@ class Action:
     result: Any = None
     note: str = ""
     decisions: tuple[DecisionNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a person is asked when it is no action that waits. `key` names it within the run.
+
+    `options` are answers that can be chosen, `tried` says what was attempted before; `tool` and `args` are a call that
+    the answer may correct. `unanswered` is why the run stops when nobody answers in time.
+    """
+
+    key: str
+    title: str
+    text: str
+    options: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+    tool: str = ""
+    args: JsonObject | None = None
+    unanswered: StopReason = StopReason.ESCALATION_DECLINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ def spec_of(found: FoundTool, server: str, timeout_s: float = 30.0) -> ToolSpec:
         can_plan=found.plan is not None,
         can_undo=found.undo is not None,
         can_reconcile=found.reconcile is not None,
+        repeatable=found.repeatable,
         timeout_s=timeout_s,
         server=server,
     )
@@ -186,7 +187,14 @@ class BuiltinTool:
 
 
 def builtin_spec(
-    name: str, description: str, schema: JsonObject, effect: Effect, *, risk: Risk, can_plan: bool = False
+    name: str,
+    description: str,
+    schema: JsonObject,
+    effect: Effect,
+    *,
+    risk: Risk,
+    can_plan: bool = False,
+    repeatable: bool = False,
 ) -> ToolSpec:
     return ToolSpec(
         name=name,
@@ -197,4 +205,5 @@ def builtin_spec(
         risk=risk,
         idempotent=True,
         can_plan=can_plan,
+        repeatable=repeatable,
     )

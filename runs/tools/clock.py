@@ -19,7 +19,8 @@ class TimeNow(BuiltinTool):
             },
             "additionalProperties": False,
         }
-        super().__init__(builtin_spec("time.now", "The current date and time.", schema, Effect.READ, risk=Risk.LOW))
+        about = "The current date and time."
+        super().__init__(builtin_spec("time.now", about, schema, Effect.READ, risk=Risk.LOW, repeatable=True))
         self._now = now
 
     def execute(self, args: JsonObject, *, idempotency_key: str, timeout_s: float) -> ToolResult:

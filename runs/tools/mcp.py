@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 KEY_META = "agentsite/idempotency-key"
 PLAN_META, RECONCILE_META, UNDO_META = "agentsite/plan", "agentsite/reconcile", "agentsite/undo"
 RISK_META = "agentsite/risk"
+POLLING_META = "agentsite/polling"
 OUTCOMES = ("happened", "did_not_happen", "unknown")
 SUMMARY_CHARACTERS = 500
 LOOK_EVERY_S = 0.2
@@ -89,6 +90,7 @@ def _found(tool: mcp_types.Tool, twins: dict[str, str]) -> FoundTool:
         plan=twins.get(PLAN_META),
         reconcile=twins.get(RECONCILE_META),
         undo=twins.get(UNDO_META),
+        repeatable=(tool.meta or {}).get(POLLING_META) is True,
     )
 
 

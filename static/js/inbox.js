@@ -99,6 +99,7 @@ function label(approvals, rejections, left) {
   const others = cards().filter((card) => card.dataset.kind !== "action" && "decidable" in card.dataset);
   if (!approvals && !rejections) return others.length ? others[0].dataset.kind === "question" ? "Send the answer" : "Save what happened" : "Nothing selected";
   if (left.length) return `See the ${left[0].dataset.word}`;
+  if (!approvals && cards().every((card) => card.dataset.kind === "question")) return "Stop the run";
   if (!approvals) return `Reject ${rejections} and send feedback`;
   const all = approvals === selectable().length;
   const approve = all ? (approvals === 1 ? "Approve" : `Approve all ${approvals}`) : `Approve ${approvals}${rejections ? "" : " selected"}`;

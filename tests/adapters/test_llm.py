@@ -125,6 +125,30 @@ def test_request_goes_out_as_one_stream_with_cache_effort_format_and_tool_choice
     assert server.headers[0]["x-api-key"] == "secret-key"
 
 
+@pytest.mark.parametrize(
+    ("features", "sent"),
+    [
+        ((), (None, None)),
+        (("strict",), (True, None)),
+        (("temperature",), (None, 0.0)),
+        (("strict", "temperature"), (True, 0.0)),
+    ],
+)
+def test_strict_tools_and_a_temperature_are_sent_to_who_takes_them(
+    server: ScriptedHttp, features: tuple[str, ...], sent: tuple[object, object]
+) -> None:
+    server.answers = [stream(start(), *text(0, "ok"), *end())]
+    schema = {"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}, "required": ["a"]}
+    definition = {"name": "t", "description": "d", "input_schema": schema, "strict": True}
+
+    ask(server, request=simple(tools=(definition,), temperature=0.0), features=features)
+
+    [body] = server.requests
+    [tool] = body["tools"]
+    assert (tool.get("strict"), body.get("temperature")) == sent
+    assert (tool["input_schema"].get("additionalProperties") is False) is ("strict" in features)
+
+
 def test_key_of_the_environment_is_never_used(server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "stray-key")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "stray-token")

@@ -190,7 +190,7 @@ def run(tool: Tool, args: dict[str, Any]) -> Any:
 
 def test_builtin_table() -> None:
     assert list(BUILTIN) == ["notes.write", "time.now"]
-    assert sorted(RESERVED_SLUGS) == ["notes", "time"]
+    assert sorted(RESERVED_SLUGS) == ["notes", "output", "time"]
     for name, tool in BUILTIN.items():
         assert tool.spec.name == name
         assert tool.spec.idempotent

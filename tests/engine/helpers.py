@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from runs.engine import loop
+from runs.engine.breakers import NeverOpen
 from runs.engine.fakes import (
     Crash,
     FakeBudget,
@@ -25,7 +26,7 @@ from runs.engine.fakes import (
     FakeVerdicts,
     says,
 )
-from runs.engine.ports import Interrupted
+from runs.engine.ports import Breakers, Interrupted
 from runs.engine.types import (
     Action,
     ActionStatus,
@@ -141,6 +142,7 @@ class TurnLlm:
         self.revision: Answer = says("no revision")
         self.judge: Answer = says("no verdict")
         self.wrap_up: Answer = says("wrapped up")
+        self.repair: Answer = says("no repair")
         self.errors: deque[Exception] = deque()
         self.counts: Callable[[ModelRequest], int | None] = lambda request: None
         self.requests: list[ModelRequest] = []
@@ -166,13 +168,21 @@ class TurnLlm:
     def _answer(self, request: ModelRequest) -> Answer:
         if request.output_schema is not None:
             return {"Plan": self.plan, "PlanRevision": self.revision}.get(request.output_schema["title"], self.judge)
+        if request.tool_choice and "disable_parallel_tool_use" in request.tool_choice:
+            return self.repair
+        if "Say now in words" in json.dumps(request.messages[-1]) and request.tool_choice:
+            return self.repair
         if "Wrap up now" in json.dumps(request.messages[-1]):
             return self.wrap_up
         return self.turns[[message["role"] for message in request.messages].count("assistant")]
 
     def conversations(self) -> list[list[JsonObject]]:
         """The messages of each call that belongs to the run's own conversation."""
-        return [sent for request, sent in zip(self.requests, self.sent, strict=True) if request.output_schema is None]
+        return [
+            sent
+            for request, sent in zip(self.requests, self.sent, strict=True)
+            if request.output_schema is None and "disable_parallel_tool_use" not in (request.tool_choice or {})
+        ]
 
 
 # --- crashing --------------------------------------------------------------------------------------------------------
@@ -264,6 +274,7 @@ class World:
     budget: FakeBudget = field(default_factory=FakeBudget)
     controls: FakeControls = field(default_factory=FakeControls)
     children: FakeChildren = field(default_factory=FakeChildren)
+    breakers: Breakers = field(default_factory=NeverOpen)
 
     def advance(self) -> Outcome:
         ports = loop.Ports(
@@ -275,6 +286,7 @@ class World:
             clock=self.clock,
             tools=self.tools,
             children=self.children,
+            breakers=self.breakers,
         )
         # As the store does it: a run that is taken up again has the limits it was given since.
         return loop.advance(replace(self.run, limits=replace(self.run.limits, **self.journal.raised)), ports)

@@ -21,7 +21,7 @@ from runs.engine.types import (
     StopReason,
     Usage,
 )
-from tests.engine.helpers import UNLIMITED, WAITS, World, assert_sound, limits, then, use, world
+from tests.engine.helpers import UNLIMITED, WAITS, Workshop, World, assert_sound, limits, then, use, world
 
 
 def busy(**also: object) -> World:
@@ -128,6 +128,7 @@ def greedy(request: ModelRequest) -> ModelReply:
 
 def greedy_world(bounds: Limits) -> World:
     done = world(*[greedy] * 60, limits=bounds)
+    done.tools["shop.look"] = Workshop("shop.look", repeatable=True)
     done.llm.wrap_up = greedy
     return done
 

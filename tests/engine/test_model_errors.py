@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runs.engine.deciding import LONGEST_RETRY_S, MOST_TRIES, OPTIONAL_TRIES, reply_of
+from runs.engine.deciding import reply_of
 from runs.engine.fakes import calls, says
 from runs.engine.ports import Interrupted, ModelError
+from runs.engine.trouble import LONGEST_RETRY_S, MOST_TRIES, OPTIONAL_TRIES
 from runs.engine.types import ModelReply, ModelRequest, Parked, RunStatus, Step, StepKind, StepStatus, StopReason
-from tests.engine.helpers import Answer, World, assert_sound, limits, then, use, world
+from tests.engine.helpers import WAITS, Answer, World, assert_sound, limits, then, use, world
 
 
 def overloaded(after: float | None = None) -> ModelError:
@@ -41,9 +42,8 @@ def test_without_a_word_from_the_provider_each_wait_doubles_then_it_is_enough() 
 
     assert [done.parked().retry_in_s for _ in range(MOST_TRIES - 1)] == [1, 2, 4, 8]
 
-    end = done.ended()
-    assert (end.status, end.stop_reason) == (RunStatus.FAILED, StopReason.MODEL_ERROR)
-    assert end.stop_detail == f"Failed: the model did not answer in {MOST_TRIES} tries: too busy."
+    assert done.parked() == Parked(why="retry", retry_in_s=0)
+    assert done.parked() == WAITS, "then a person is asked"
     assert len(done.llm.requests) == MOST_TRIES
     assert LONGEST_RETRY_S >= 8
 
@@ -195,11 +195,11 @@ def test_a_reply_is_recorded_as_it_came() -> None:
 
 
 def test_a_reply_without_words_is_summed_up_by_its_calls() -> None:
-    done = world(calls(use("look"), use("note")), says(""))
+    done = world(calls(use("look"), use("note")), says("Done."))
 
     done.ended()
 
-    assert (done.step("model:1").summary, done.step("model:2").summary) == ("Calls shop.look, shop.note", "")
+    assert (done.step("model:1").summary, done.step("model:2").summary) == ("Calls shop.look, shop.note", "Done.")
 
 
 def test_a_reply_is_read_from_text_too() -> None:

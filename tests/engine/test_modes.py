@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 
 from runs.engine.acting import Hands
+from runs.engine.asking import Asking
+from runs.engine.breakers import NeverOpen
 from runs.engine.context import HELD, QUEUED
 from runs.engine.deciding import Caller
 from runs.engine.fakes import calls, says
+from runs.engine.planning import PlanState
 from runs.engine.types import (
     ActionStatus,
     Mode,
@@ -366,8 +369,8 @@ def test_a_forbidden_tool_is_not_offered_and_not_run(mode: Mode) -> None:
 def test_hands_refuse_what_was_not_granted_even_when_they_hold_it(grants: tuple[ToolGrant, ...], why: str) -> None:
     done = world()
     run = replace(done.run, agent=replace(done.run.agent, tools=grants))
-    caller = Caller(run, done.journal, done.llm, done.budget, done.controls, done.clock)
-    hands = Hands(run, caller, done.journal, done.verdicts, done.tools, done.clock)
+    caller = Caller(run, done.journal, done.llm, done.budget, done.controls, done.clock, NeverOpen())
+    hands = Hands(run, caller, Asking(done.journal, done.verdicts, done.clock, PlanState()), done.tools, NeverOpen())
 
     [step] = hands.act(1, calls(use("ban")).tool_uses, "")
 

@@ -24,7 +24,7 @@ from runs.engine.types import (
     StopReason,
     Usage,
 )
-from tests.engine.helpers import APPROVE, REJECT, UNLIMITED, WAITS, World, assert_sound, limits, use, world
+from tests.engine.helpers import APPROVE, REJECT, UNLIMITED, WAITS, Workshop, World, assert_sound, limits, use, world
 
 
 def looks(number: int, **agent: Any) -> World:
@@ -122,6 +122,7 @@ def test_with_a_count_the_limit_still_holds(most: int) -> None:
         return replace(reply, usage=usage)
 
     done = world(*[greedy] * 60, limits=limits(max_input_tokens=most))
+    done.tools["shop.look"] = Workshop("shop.look", repeatable=True)
     done.llm.wrap_up = greedy
     done.llm.counts = lambda request: request_bytes(request) // 4
 
@@ -230,7 +231,7 @@ def test_what_is_not_the_runs_own_limit_cannot_be_raised_here() -> None:
 
 
 def test_other_reasons_to_stop_ask_nobody() -> None:
-    done = world(says("", stop_reason="refusal"), raise_limits=True)
+    done = world(says("", stop_reason="model_context_window_exceeded"), raise_limits=True)
     assert done.ended().stop_reason is StopReason.CONTENT_FILTER
 
 

@@ -230,19 +230,23 @@ def test_a_tool_that_can_tell_what_happened_spares_the_question(
     assert done.verdicts.batches == {}
 
 
-@pytest.mark.parametrize("name", ["note", "mail"])
+@pytest.mark.parametrize(("name", "tries"), [("note", 3), ("mail", 1)])
 @pytest.mark.parametrize("error", [ToolTimeout("late"), ToolConnectionLost("cut")])
-def test_an_answer_that_is_lost_makes_a_question_not_a_repeat(name: str, error: Exception) -> None:
+def test_an_answer_that_is_lost_makes_a_question_not_a_blind_repeat(name: str, tries: int, error: Exception) -> None:
+    """A tool that recognises a repeat is called again under its key first."""
     done = world(calls(use(name, id="1"), use(name, id="2")), says("Done."))
-    done.tool(name).answers.append(error)
+    done.tool(name).answers.extend([error] * tries)
 
+    for _ in range(tries - 1):
+        assert done.parked().why == "retry"
     assert done.parked() == WAITS
     assert done.effects() == [f"shop.{name}(1)"]
     assert done.status("1:0") is ActionStatus.UNKNOWN
 
     done.to_the_end(unknown=HAPPENED)
     assert done.effects() == [f"shop.{name}(1)", f"shop.{name}(2)"]
-    assert len(done.tool(name).keys) == 2
+    assert len(done.tool(name).keys) == tries + 1
+    assert len(set(done.tool(name).keys)) == 2
 
 
 @pytest.mark.parametrize(("outcome", "is_error"), [("happened", False), ("did_not_happen", True)])
@@ -277,7 +281,7 @@ def test_a_keyed_tool_that_is_away_after_a_crash_is_tried_again_later() -> None:
     done = crashed_in("note", acted=True)
     done.tool("note").lost.append(ToolUnavailable("down"))
 
-    assert done.parked() == Parked(why="retry", retry_in_s=10)
+    assert done.parked() == Parked(why="retry", retry_in_s=1)
     assert done.status("1:0") is ActionStatus.EXECUTING
 
     done.ended()

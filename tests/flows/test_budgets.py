@@ -40,6 +40,7 @@ def month() -> dt.date:
 def provider(crew: Access, shop: LocalShop, tmp_path: Path) -> Iterator[Model]:
     """A server that is paid for: the model of the request answers, at its price."""
     add_agent(crew.team, model=PRICED)
+    shop.changes["repeatable"] = True  # what never ends here is to end at its limits
     with (
         FakeMessagesServer(turns("Done."), echo_model=True) as server,
         override_settings(SIMULATED=False, ANTHROPIC_BASE_URL=server.url, ANTHROPIC_API_KEY="test"),

@@ -14,7 +14,7 @@ from runs.models import Run, RunMessage
 from runs.samples.simulated.reply import Reply
 from tests.flows.conftest import Model, applied, assert_sound, decide, keys, told
 from tests.flows.shop import LocalShop
-from tests.running import READ, REFUND, advance, launch, open_batch, tool, uses
+from tests.running import READ, REFUND, advance, launch, open_batch, tool, uses, without_breakers
 
 READS = tool(READ, order="48213")
 REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
@@ -121,6 +121,7 @@ def test_a_pause_that_a_retry_overtook_is_not_heard_twice(crew: Access, shop: Lo
     commands.pause(crew, run.id)
     commands.resume(crew, run.id)
     model.says("Done.")
+    without_breakers()
     assert advance(run).status == "completed"
 
 

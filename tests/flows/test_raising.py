@@ -121,7 +121,8 @@ def provider(crew: Access, shop: LocalShop, tmp_path: Path) -> Iterator[Model]:
         yield Model(server)
 
 
-def test_dollars_are_raised_to_the_cent_and_still_hold(crew: Access, provider: Model) -> None:
+def test_dollars_are_raised_to_the_cent_and_still_hold(crew: Access, shop: LocalShop, provider: Model) -> None:
+    shop.changes["repeatable"] = True  # what never ends here is to end at its limits
     provider.server.respond = lambda body: Reply(text="I look once more. " * 40, tools=(READS,))
     run = advance(launch(crew, limits={"max_cost_usd": "0.10", "max_steps": 200}))
     assert Action.objects.get(run=run).args == {"limit": "max_cost_usd", "by": "0.05"}

@@ -30,6 +30,7 @@ def lost(crew: Access, shop: LocalShop, model: Model) -> Action:
     model.says(uses(REFUNDS), "One refund waits.", "Done.")
     run = advance(launch(crew))
     assert applied(decide(crew, run))
+    shop.changes["idempotent"] = False  # called again under its key it would have said so itself
     shop.after["issue_refund"].append(ToolConnectionLost("the server closed the connection"))
     shop.outcome = "unknown"
     run = advance(run)

@@ -25,7 +25,19 @@ from runs.storable import storable
 from runs.store import DbJournal
 from tests.flows.conftest import Model, applied, assert_sound, decide, keys, tool_results
 from tests.flows.shop import LocalShop
-from tests.running import NOTE, READ, REFUND, advance, launch, open_batch, results_sent, tool, uses
+from tests.running import (
+    NOTE,
+    READ,
+    REFUND,
+    advance,
+    launch,
+    open_batch,
+    results_sent,
+    through_tries,
+    tool,
+    uses,
+    without_breakers,
+)
 
 READS = tool(READ, order="48213")
 NOTES = tool(NOTE, customer="C-20871", changes={"notes": "left for a person"})
@@ -38,6 +50,7 @@ REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
 @pytest.mark.parametrize("error", [ToolConnectionLost("gone"), ToolTimeout("slow")], ids=["lost", "timeout"])
 def test_an_answer_that_was_lost_is_asked_for(crew: Access, shop: LocalShop, model: Model, error: Exception) -> None:
     """The shop can say whether it happened, so nobody has to be asked."""
+    shop.changes["idempotent"] = False
     shop.after["update_customer"].append(error)
     model.says(uses(NOTES), "Done.")
     run = advance(launch(crew))
@@ -108,7 +121,7 @@ def test_a_tool_that_is_away_is_told_to_the_model(crew: Access, shop: LocalShop,
 
     shop.before = away
     model.says(uses(READS), uses(NOTES), "Then not.")
-    run = advance(launch(crew))
+    run = through_tries(advance(launch(crew)))
     assert run.status == "completed"
     assert shop.effects() == []
     for result in tool_results(model.calls[-1]):
@@ -147,6 +160,7 @@ def test_a_busy_model_is_tried_again_when_it_is_due(
     worker.sweep()
     assert rings == [str(run.id)]
     model.says("Done.")
+    without_breakers()
     run = advance(run)
     assert (run.status, keys(run)) == ("completed", ["model:1:failed:1", "model:1", "result"])
     assert_sound(run)
