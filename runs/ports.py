@@ -27,6 +27,8 @@ READ_ON = ToolGrant(name=READER, policy=Policy.AUTO)
 
 def run_spec(run: Run) -> RunSpec:
     definition = AgentIn.model_validate(run.agent_version.definition)
+    if run.model:
+        definition = definition.model_copy(update={"model": run.model})
     agent = definition.to_engine(
         slug=run.agent.slug, version=run.agent_version.number, default_model=settings.AGENTSITE_MODEL
     )
@@ -45,6 +47,7 @@ def run_spec(run: Run) -> RunSpec:
         policy_version=f"{run.agent.slug}@{run.agent_version.number}",
         started_at=run.started_at or timezone.now(),
         waited_ms=run.wait_ms,
+        forked=run.forked_seq > 0,
         subagents=subagents_of(run, definition.subagents),
         ancestors=slugs_above(run),
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import agents, launch, listing, live, report
+from runs.views import agents, forks, launch, listing, live, report
 
 app_name = "runs"
 
@@ -14,6 +14,7 @@ urlpatterns = [
     path("runs/<str:run_id>/pause", live.pause, name="pause"),
     path("runs/<str:run_id>/resume", live.resume, name="resume"),
     path("runs/<str:run_id>/cancel", live.cancel, name="cancel"),
+    path("runs/<str:run_id>/fork/", forks.page, name="fork"),
     path("runs/<str:run_id>/steer", live.steer, name="steer"),
     path("runs/<str:run_id>/steps/<int:seq>/", live.step, name="step"),
     path("runs/<str:run_id>/report/", report.page, name="report"),

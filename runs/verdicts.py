@@ -51,7 +51,19 @@ class DbVerdicts:
 
     def find(self, intent: str) -> Action | None:
         row = self._newest([intent]).get(intent)
+        if row is None and (before := self._before({f"tool:{intent}", f"effect:{intent}"})):
+            return before.find(intent)
         return to_engine(row) if row else None
+
+    def _before(self, keys: set[str]) -> DbVerdicts | None:
+        """The verdicts of the run that this one is a fork of, for what was carried out within the replayed steps."""
+        run = self.run
+        if run.forked_from is None:
+            return None
+        replayed = run.steps.filter(seq__lte=run.forked_seq, key__in=keys).exclude(
+            key__startswith="tool:", kind="approval"
+        )
+        return DbVerdicts(run.forked_from, self.lease) if replayed.exists() else None
 
     def evidence(self, grant: ToolGrant) -> Evidence:
         return human_side().evidence(self.run.agent_id, grant)
@@ -82,7 +94,8 @@ class DbVerdicts:
     def asked(self, key: str) -> Sequence[Action] | None:
         batch = Batch.objects.filter(run_id=self.run.id, key=key).first()
         if batch is None:
-            return None
+            before = self._before({f"waited:{key}"})
+            return before.asked(key) if before else None
         newest = self._newest(batch.intents)
         return [to_engine(newest[intent]) for intent in batch.intents]
 

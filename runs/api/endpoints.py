@@ -10,10 +10,10 @@ from ninja import Query, Router, Status
 from pydantic import Field
 
 from accounts.access import Access, Right, get, rows
-from runs import agents, commands, presenters
+from runs import agents, commands, forks, presenters
 from runs.api.idempotent import idempotent
 from runs.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT, page
-from runs.api.shapes import MessageIn, RunIn, ServerIn
+from runs.api.shapes import ForkIn, MessageIn, RunIn, ServerIn
 from runs.catalog import catalog
 from runs.engine.types import RunStatus
 from runs.errors import Invalid
@@ -132,6 +132,18 @@ def steer(request: HttpRequest, run_id: str, payload: MessageIn) -> Status[dict[
     message = commands.steer(access_of(request), run_id, payload.text)
     told = {"id": str(message.id), "text": message.text, "created_at": presenters.time(message.created_at)}
     return Status(202, told)
+
+
+@router.post("/runs/{run_id}/fork", response={201: dict}, tags=["runs"])
+@idempotent
+def fork(request: HttpRequest, run_id: str, payload: ForkIn) -> Status[dict[str, Any]]:
+    """Goes on from a step in a run of its own: earlier steps are replayed, nothing is executed again."""
+    access = access_of(request)
+    wanted = payload.model_dump(exclude_none=True, exclude={"replace_output"})
+    if "replace_output" in payload.model_fields_set:
+        wanted["replace_output"] = payload.replace_output
+    made = forks.fork(access, run_id, forks.Fork(**wanted))
+    return Status(201, presenters.run_json(get(access, Run.objects.select_related(*RUN_ROWS), made.id)))
 
 
 @router.post("/runs/{run_id}/pause", response=dict, tags=["runs"])

@@ -19,6 +19,16 @@ class RunIn(Strict):
     metadata: dict[str, Any] | None = None
 
 
+class ForkIn(Strict):
+    """`replace_output` that is given, null included, is the output of the step `from_seq`."""
+
+    from_seq: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    agent: Annotated[str, Field(max_length=80)] | None = None
+    task: str | None = None
+    model: Annotated[str, Field(max_length=120)] | None = None
+    replace_output: Any = None
+
+
 class MessageIn(Strict):
     text: str
 
@@ -27,4 +37,4 @@ class ServerIn(ServerConfig):
     """`{transport: stdio, command, env}` or `{transport: http, url, headers}`."""
 
 
-__all__ = ["LimitsIn", "MessageIn", "RunIn", "ServerIn"]
+__all__ = ["ForkIn", "LimitsIn", "MessageIn", "RunIn", "ServerIn"]

@@ -135,6 +135,8 @@ class Hands:
                 steps[call.intent] = recorded
                 if recorded.kind is StepKind.APPROVAL:
                     self.caller.promised.add(call.intent)
+                    if self.run.forked and self.verdicts.find(call.intent) is None:
+                        self._propose(call, chosen, held=held)
             elif chosen.outcome == "forbid":
                 steps[call.intent] = self._bounded(call) or self._deny(call, f"Not done: {chosen.reason}.")
             else:

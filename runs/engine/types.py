@@ -197,6 +197,7 @@ class RunSpec:
     started_at: datetime
     waited_ms: int = 0
     subagents: tuple[tuple[str, str], ...] = ()  # (slug, purpose) of those that are there now
+    forked: bool = False  # its first steps were replayed from another run
     ancestors: tuple[str, ...] = ()  # slugs of the agents of the runs above, the first run's first
 
 

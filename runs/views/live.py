@@ -39,7 +39,12 @@ def page(request: HttpRequest, run_id: str) -> HttpResponse:
 def step(request: HttpRequest, run_id: str, seq: int) -> HttpResponse:
     run = get(request.access, Run, run_id)
     found = get(request.access, rows(request.access, Step).select_related("payload"), run=run, seq=seq)
-    context = {"run": run, "step": found, "parts": step_rows.parts_of(found)}
+    context = {
+        "run": run,
+        "step": found,
+        "parts": step_rows.parts_of(found),
+        "may_fork": request.access.may(Right.LAUNCH),
+    }
     return render(request, "runs/_step_details.html" if request.htmx else "runs/step.html", context)
 
 
