@@ -6,7 +6,7 @@ import threading
 
 from approvals import delivery, notices, reconcile
 from approvals.expire import expire_due
-from runs import documents, tasks, worker
+from runs import documents, live, tasks, worker
 from traces.alert_sender import send_due
 from traces.alerts import look_at_all
 from traces.rollup import roll_due
@@ -15,6 +15,7 @@ WARM_UP_AFTER_S = 2.0
 
 
 def start() -> None:
+    live.publish_aside()
     worker.start(
         chores=[
             (5, expire_due),

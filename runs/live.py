@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +25,9 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT_SECONDS = 900
 
 AWAY_FOR_S = 1.0
+MOST_AT_ONCE = 500
 Command = tuple[str | bytes | int, ...]
+_outbox: list[queue.SimpleQueue[Sequence[Command]]] = []
 
 
 @dataclass(slots=True)
@@ -85,7 +90,36 @@ def _message(group: str, message: dict[str, Any]) -> Command:
     return ("PUBLISH", f"asgi__group__{group}", msgpack.packb(message))
 
 
+def publish_aside() -> None:
+    """From now on this process sends from a thread of its own, all that has gathered in one round trip: a worker's
+    steps do not wait for Redis, and many runs at once share a trip. What is lost when the process dies was a hint."""
+    _outbox.append(queue.SimpleQueue())
+    threading.Thread(target=_post, args=(_outbox[-1],), name="publisher", daemon=True).start()
+
+
+def _post(outbox: queue.SimpleQueue[Sequence[Command]]) -> None:
+    while True:
+        gathered = [*outbox.get()]
+        with suppress(queue.Empty):
+            while len(gathered) < MOST_AT_ONCE:
+                gathered += outbox.get_nowait()
+        _deliver(_latest(gathered))
+
+
+def _latest(commands: Sequence[Command]) -> list[Command]:
+    """Without what a later command would write over: of the texts in flight of a run only the last one is kept."""
+    last = {command[1]: place for place, command in enumerate(commands) if command[0] != "PUBLISH"}
+    return [c for place, c in enumerate(commands) if c[0] == "PUBLISH" or last[c[1]] == place]
+
+
 def _send(*commands: Command) -> None:
+    if _outbox:
+        _outbox[-1].put(commands)
+    else:
+        _deliver(commands)
+
+
+def _deliver(commands: Sequence[Command]) -> None:
     """In one round trip."""
 
     def send() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 
 import genai_prices
@@ -75,10 +76,55 @@ def _base(
     if own is not None:
         tokens = (getattr(usage, name) * rate for name, rate in own.rates.items())
         return sum(tokens, Decimal(0)) / MILLION, f"override/{own.id[-12:]}"
+    if min(usage.output_tokens, usage.prompt_tokens) >= 0 and (rates := _rates(model, frozenset(asked))):
+        return rates.of(usage), rates.price_id
     found = _calculate(model, usage, at, asked)
-    if found is None:
+    return None if found is None else (found.total_price, _id(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """US dollars for one token of each kind."""
+
+    price_id: str
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+    def of(self, usage: Usage) -> Decimal:
+        return (
+            self.input * usage.input_tokens
+            + self.output * usage.output_tokens
+            + self.cache_read * usage.cache_read_tokens
+            + self.cache_write_5m * usage.cache_write_5m_tokens
+            + self.cache_write_1h * usage.cache_write_1h_tokens
+        )
+
+
+@lru_cache(maxsize=256)
+def _rates(model: str, asked: frozenset[str]) -> Rates | None:
+    """What the list says of a token, for a model whose price is the same at all sizes and times: asked once, because
+    the list takes half a millisecond for each answer. None for all others."""
+    at = datetime.now(UTC)
+    kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+    usages: list[dict[str, Any]] = [{kind: MILLION} for kind in kinds]
+    found = [_calculate(model, Usage(**usage), at, set(asked)) for usage in usages]
+    if any(each is None or not _is_flat(each.model.prices) for each in found):
         return None
-    return found.total_price, f"{PRICE_LIST}/{found.provider.id}/{found.model.id}"
+    return Rates(_id(found[0]), *(each.total_price / MILLION for each in found))
+
+
+def _is_flat(prices: object) -> bool:
+    tiered = genai_prices.types.TieredPrices
+    return isinstance(prices, genai_prices.types.ModelPrice) and not any(
+        isinstance(value, tiered) for value in vars(prices).values()
+    )
+
+
+def _id(found: Any) -> str:
+    return f"{PRICE_LIST}/{found.provider.id}/{found.model.id}"
 
 
 def _factors(geo: str, ours: Sequence[Override]) -> list[tuple[str, Decimal]]:
