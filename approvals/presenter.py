@@ -156,6 +156,11 @@ class BatchView:
         return tuple(action for action in self.selectable if action.draft.selected and not action.draft.rejected)
 
     @property
+    def only_asks(self) -> bool:
+        """Questions have no risk: what follows from an answer is approved by itself."""
+        return all(action.kind == "question" for action in self.actions)
+
+    @property
     def needs_two(self) -> bool:
         return any(action.slots and action.waits for action in self.actions)
 

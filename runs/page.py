@@ -226,7 +226,8 @@ def _label(run: Run, waits: Waits | None) -> str:
     if run.wish == "pause":
         return "Pausing after this step"
     if run.status == RunStatus.QUEUED and run.due_at and run.due_at > timezone.now():
-        return "Waiting to try again"
+        is_long = (run.due_at - timezone.now()).total_seconds() > 60
+        return f"Tries again at {run.due_at.astimezone(dt.UTC):%H:%M} UTC" if is_long else "Waiting to try again"
     if run.status == RunStatus.RUNNING and waits:
         return f"Running, {waits.actions} to approve"
     return ""

@@ -43,7 +43,8 @@ class Models:
         number = counted(self.journal, f"{key}:failed")
         steps = [self.journal.recorded(f"{key}:failed:{each}") for each in range(1, number + 1)]
         found = [failure_of(step) for step in steps if step is not None]
-        self._parked[key] = max(sum(each.retry_in_s for each in found), self._waited_s(key))
+        if parked := max(sum(each.retry_in_s for each in found), self._waited_s(key)):
+            self._parked[key] = parked
         return found[next((each for each in range(number, 0, -1) if self._is_answered(key, each)), 0) :]
 
     def choose(

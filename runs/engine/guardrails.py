@@ -5,6 +5,7 @@ The model is told first. If it goes on all the same, the run stops.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ class LoopGuard:
 
 
 def fingerprint(step: Step) -> str:
-    """Tool, canonical arguments and result. Two calls that differ in the order of keys only are the same."""
+    """Tool, canonical arguments and result, hashed. Two calls that differ in the order of keys only are the same."""
     parts = [step.tool, step.input, step.status, step.output]
-    return json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -123,11 +123,11 @@ class Mender:
         )
         reply = reply_of(step)
         if step.status is not StepStatus.OK or reply.stop_reason != "tool_use" or len(reply.tool_uses) != 1:
-            self.streak.tried.append("asked for this call alone: no usable call came")
+            self.streak.tried.append("Asked for this call alone: no usable call came")
             return None
         call = read_call(refusal.intent, reply.tool_uses[0], {tool.spec.model_name: tool for tool in tools})
         if isinstance(call, Refusal):
-            self.streak.tried.append(f"asked for this call alone: {call.reason}")
+            self.streak.tried.append(f"Asked for this call alone: {call.reason}")
             return None
         return replace(
             call,
@@ -170,7 +170,7 @@ class Mender:
             self.streak.worked()
             conversation.reply(reply.content)
             return reply.text
-        self.streak.tried.append("asked for an answer in words: nothing came")
+        self.streak.tried.append("Asked for an answer in words: nothing came")
         answer = self.asking.ask(empty_question(turn, self.streak.tried))
         self.streak.worked()
         conversation.say(f"{answer.by} says: {answer.text}")
@@ -189,7 +189,7 @@ class Mender:
         told = f"Told the model, try {self.streak.failures} of {TELLS}, at lower effort."
         what = told if tells else "Telling the model did not help."
         if tells:
-            self.streak.tried.append(f"told the model: {why}")
+            self.streak.tried.append(f"Told the model: {why}")
         step = Step(
             kind=StepKind.GUARDRAIL,
             title="Malformed turn",

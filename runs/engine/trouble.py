@@ -94,11 +94,11 @@ def is_over(failures: Sequence[Failure]) -> bool:
 
 def question(key: str, chain: Sequence[str], failures: Sequence[Failure], waited: str) -> Question:
     tried = [_line(model, [each for each in failures if each.model == model]) for model in chain]
-    last = str(failures[-1]) if failures else waited
+    last = (str(failures[-1]) if failures else waited).rstrip(".")
     return Question(
         key=key,
         title="The model does not answer",
-        text=f"The run is parked and nothing is lost, but no model can be used now. The last word was: {last} "
+        text=f"The run is parked and nothing is lost, but no model can be used now. The last word was: {last}. "
         "Try again when it is back, or stop the run.",
         options=(TRY_AGAIN,),
         tried=tuple(line for line in (*tried, waited) if line),

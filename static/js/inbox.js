@@ -95,7 +95,7 @@ function final(list) {
 }
 
 function label(approvals, rejections, left) {
-  if (document.querySelector("#batch [data-editing]")) return "Finish editing to approve";
+  if (document.querySelector("#batch [data-editing]")) return document.querySelector('#batch [data-editing][data-kind="question"]') ? "Finish the call above" : "Finish editing to approve";
   const others = cards().filter((card) => card.dataset.kind !== "action" && "decidable" in card.dataset);
   if (!approvals && !rejections) return others.length ? others[0].dataset.kind === "question" ? "Send the answer" : "Save what happened" : "Nothing selected";
   if (left.length) return `See the ${left[0].dataset.word}`;

@@ -19,8 +19,8 @@ from tests.api.conftest import As
 from tests.approvals.factories import World
 
 AGENT = words(
-    "name purpose instructions model effort tools planning evaluation judge_model answer_threshold limits raise_limits"
-    " context_tokens filters output_schema subagents default_mode task_types version"
+    "name purpose instructions model fallback_models effort tools planning evaluation judge_model answer_threshold"
+    " limits raise_limits context_tokens filters output_schema subagents default_mode task_types version"
 ) | {"slug", "created_at", "updated_at"}
 TOOL = {
     "name",

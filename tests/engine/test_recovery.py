@@ -425,3 +425,15 @@ def test_a_standing_grant_does_not_cover_a_doubtful_call(doubt: str) -> None:
     chosen = route(call, FakeTool("shop.pay", Effect.WRITE).spec, ToolGrant(name="shop.pay", policy=Policy.REVIEW))
 
     assert (chosen.outcome, chosen.grantable) == ("ask", not doubt)
+
+
+def test_a_call_that_a_limit_refused_is_not_mended_once_the_limit_is_raised() -> None:
+    """It has its one result already; the model may make it again."""
+    done = stuck(calls(GOOD), limits=limits(max_steps=6), raise_limits=True)
+    done.llm.repair = calls(use("note", id="7"))
+
+    assert done.to_the_end().stop_reason is StopReason.DONE
+
+    assert done.keys("repair:") == []
+    assert done.effects() == ["shop.note(1)"]
+    assert_sound(done)
