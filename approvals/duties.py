@@ -7,6 +7,8 @@ A team can switch it off or on; untouched, it holds as soon as somebody else cou
 
 from __future__ import annotations
 
+from django.db.models import Q
+
 from accounts.access import Access
 from accounts.models import Team
 from accounts.schemas import Separation
@@ -28,6 +30,14 @@ def bar(access: Access, run: Run, action: Action, team: Team | None = None) -> s
         return ""
     why = "by the policy of this tool" if stated else f"because its risk is {action.risk}"
     return f"You launched this run, so somebody else must approve this, {why}."
+
+
+def barred(access: Access) -> Q:
+    """The same by risk alone, for counting: a tool's own policy is known only where its agent's version is read."""
+    separation = access.team.separation
+    if separation == Separation.OFF or (separation == Separation.AUTO and not access.others_decide):
+        return Q(pk__in=[])
+    return Q(run__owner=access.user, risk__in=list(RISKY), needed__lt=2, status="pending", kind="action")
 
 
 def _stated(run: Run, tool: str) -> str | None:

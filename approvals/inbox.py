@@ -20,7 +20,7 @@ from django.utils import timezone
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import Team, User
 from approvals import duties, editing, evidence, viewing
-from approvals.models import REASON_WORDS, Decision, Reason, Verdict
+from approvals.models import GRANT_CHANNEL, REASON_WORDS, Decision, Reason, Verdict
 from runs import audit, doorbell, lifecycle, live
 from runs.engine.ports import InvalidArguments
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, JsonObject
@@ -99,10 +99,10 @@ def with_actions(found: QuerySet[Batch]) -> QuerySet[Batch]:
 
 
 def for_me(access: Access) -> QuerySet[Batch]:
-    """Open batches in which something waits for this very person."""
+    """Open batches in which something waits for this very person, and is not barred to them."""
     mine = Decision.objects.filter(action=OuterRef("pk"), actor=access.user, verdict=Verdict.APPROVE)
     waiting = Action.objects.filter(batch=OuterRef("pk"), status__in=list(WAITING_ACTIONS)).exclude(Exists(mine))
-    return rows(access, Batch).filter(Exists(waiting), status="open")
+    return rows(access, Batch).filter(Exists(waiting.exclude(duties.barred(access))), status="open")
 
 
 def open_count(access: Access) -> int:
@@ -121,7 +121,10 @@ class Today:
 def today(access: Access, since: dt.datetime) -> Today:
     """The team's decisions since a moment; half of the decided actions waited at most the median."""
     said = list(
-        rows(access, Decision).filter(at__gte=since).values_list("verdict", "action_id", "at", "action__created_at")
+        rows(access, Decision)
+        .filter(at__gte=since)
+        .exclude(channel=GRANT_CHANNEL)
+        .values_list("verdict", "action_id", "at", "action__created_at")
     )
     counts = Counter(verdict for verdict, *_ in said)
     waits = sorted((at - created).total_seconds() for verdict, _, at, created in said if verdict != Verdict.EDIT)
@@ -135,7 +138,7 @@ def today(access: Access, since: dt.datetime) -> Today:
 
 def decided_since(access: Access, since: dt.datetime, limit: int) -> list[Decision]:
     """The newest decisions, with what they were about."""
-    found = rows(access, Decision).filter(at__gte=since).exclude(verdict=Verdict.EDIT)
+    found = rows(access, Decision).filter(at__gte=since).exclude(verdict=Verdict.EDIT).exclude(channel=GRANT_CHANNEL)
     return list(found.select_related("actor", "action").order_by("-at", "-id")[:limit])
 
 

@@ -10,10 +10,25 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.ids import new_id
+from approvals.grant_models import GrantUse, LaterLook, StandingGrant
 from approvals.notice_models import Channel, Notice
 from runs.models import Action, Batch
 
-__all__ = ["Channel", "Decision", "Notice", "Reason", "Verdict", "Viewing"]
+__all__ = [
+    "GRANT_CHANNEL",
+    "Channel",
+    "Decision",
+    "GrantUse",
+    "LaterLook",
+    "Notice",
+    "Reason",
+    "StandingGrant",
+    "Verdict",
+    "Viewing",
+]
+
+GRANT_CHANNEL = "grant"
+"""Of a decision that a standing grant made in its giver's name: not a person's word on this very action."""
 
 
 class Verdict(StrEnum):
@@ -87,7 +102,7 @@ class Decision(models.Model):
     note = models.TextField(blank=True)
     shown_digest = models.CharField(max_length=64)
     shown_version = models.PositiveIntegerField()
-    channel = models.CharField(max_length=8)  # web | api
+    channel = models.CharField(max_length=8)  # web | api | grant
     # How the person worked, for `measures`. Null: not known, as for decisions over the API.
     viewed_at = models.DateTimeField(null=True)
     opened_details = models.BooleanField(null=True)

@@ -76,6 +76,7 @@ class ActionView:
     waits: bool
     can_decide: bool
     barred: str
+    may_allow: bool
     arguments: tuple[tuple[str, str], ...]
     slots: tuple[Slot, ...]
     said: tuple[Decision, ...]
@@ -252,6 +253,7 @@ def view_action(
         waits=waits,
         can_decide=waits and may_decide and not (mine and action.status == ActionStatus.PENDING),
         barred=barred,
+        may_allow=mine and may_decide and not waits and action.needed == 1 and action.kind == "action",
         arguments=previews.arguments_of(action.args),
         slots=_slots(action, said, may_decide and not mine and not barred),
         said=tuple(each for each in said if each.verdict != Verdict.EDIT),
@@ -428,7 +430,7 @@ class Counts:
 
 def count(views: Sequence[BatchView], now: dt.datetime) -> Counts:
     groups = {
-        "mine": frozenset(view.id for view in views if view.open_actions),
+        "mine": frozenset(view.id for view in views if any(not action.barred for action in view.open_actions)),
         "two_person": frozenset(view.id for view in views if view.needs_two),
         "expiring": frozenset(view.id for view in views if view.expires_at - now < EXPIRING),
     }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import notice_views, proof_views, views
+from approvals import more_views, notice_views, proof_views, views
 
 app_name = "approvals"
 
@@ -16,6 +16,11 @@ urlpatterns = [
     path("measures/", proof_views.measures_page, name="measures"),
     path("log/export", proof_views.export, name="export"),
     path("actions/<uuid:action_id>/", proof_views.action_page, name="evidence"),
+    path("grants/", more_views.index, name="grants"),
+    path("grants/<uuid:grant_id>/revoke", more_views.revoke, name="revoke_grant"),
+    path("actions/<uuid:action_id>/allow/", more_views.give, name="allow"),
+    path("later/", more_views.later, name="later"),
+    path("later/<uuid:look_id>", more_views.look, name="look"),
     path("", views.inbox_page, name="inbox"),
     path("<uuid:batch_id>/", views.batch_page, name="batch"),
     path("<uuid:batch_id>/decide", views.decide, name="decide"),

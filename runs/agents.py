@@ -32,7 +32,7 @@ def put_agent(access: Access, slug: str, wanted: AgentIn, *, sample_task: str | 
     """Stores a new version, or none when nothing changed. Raises `Invalid` for an unknown slug, tool or sub-agent."""
     access.require(Right.MANAGE)
     _check_slug(slug)
-    _check_references(access, slug, wanted)
+    check_references(access, slug, wanted)
     return save_agent(access.team, slug, wanted, by=access.user, sample_task=sample_task)
 
 
@@ -113,7 +113,7 @@ def _check_slug(slug: str) -> None:
         raise Invalid({"slug": "Small letters, digits and single hyphens, at most 40 characters."})
 
 
-def _check_references(access: Access, slug: str, wanted: AgentIn) -> None:
+def check_references(access: Access, slug: str, wanted: AgentIn) -> None:
     errors: dict[str, str] = {}
     known = catalog(access.team)
     for index, tool in enumerate(wanted.tools):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
 
 from accounts.access import Access, rows
 from runs import presenters
 from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
-from runs.models import Run
+from runs.models import Agent, Run, Step
 
 MODES = {"interactive": "Interactive", "batch": "Batch", "dry_run": "Dry run"}
 LIVE = tuple(status for status in RunStatus if status not in ENDED)
@@ -53,6 +54,13 @@ def lines(found: QuerySet[Run]) -> list[RunLine]:
 
 def recent(access: Access, limit: int) -> list[RunLine]:
     return lines(rows(access, Run).order_by("-number")[:limit]) if limit else []
+
+
+def calls(access: Access, agent: Agent, days: int = 30) -> dict[str, int]:
+    """How often each tool was called lately, reads included."""
+    since = timezone.now() - dt.timedelta(days=days)
+    found = rows(access, Step).filter(run__agent=agent, kind="tool", started_at__gte=since)
+    return dict(found.order_by().values_list("tool").annotate(number=Count("id")))
 
 
 def live_count(access: Access) -> int:

@@ -66,6 +66,23 @@ class AgentVersion(models.Model):
         return f"v{self.number}"
 
 
+class AgentDraft(models.Model):
+    """What an admin is changing and nobody runs yet. `base` is the version it was begun from; `definition` as there."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    agent = models.OneToOneField(Agent, on_delete=models.CASCADE, related_name="draft")
+    base = models.ForeignKey(AgentVersion, on_delete=models.CASCADE, related_name="+")
+    definition = models.JSONField()
+    revision = models.PositiveIntegerField(default=1)
+    updated_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    updated_at = models.DateTimeField()
+
+    team_path = "agent__team_id"
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} r{self.revision}"
+
+
 class ToolServer(models.Model):
     """An MCP server. `config` is an encrypted `schemas.ServerConfig`; `tools` is a list of `schemas.FoundTool`."""
 

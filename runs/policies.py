@@ -25,6 +25,7 @@ class ToolLine:
     name: str
     description: str
     risk: str
+    tool_risk: str  # what the tool itself says
     policy: Policy
     threshold: str  # "90%", only where the policy reads it
     reads: bool
@@ -89,6 +90,7 @@ def _line(grant: ToolGrantIn, entry: CatalogEntry | None) -> ToolLine:
         name=grant.name,
         description=spec.description if spec else "",
         risk=(grant.risk or (spec.risk if spec else Risk.MEDIUM)).value,
+        tool_risk=(spec.risk if spec else Risk.MEDIUM).value,
         policy=grant.policy,
         threshold=percent(threshold) if grant.policy is Policy.CONFIDENCE else "",
         reads=spec is not None and spec.effect is Effect.READ,

@@ -21,4 +21,7 @@ urlpatterns = [
     path("agents/", agents.index, name="agents"),
     path("agents/<str:slug>/", agents.page, name="agent"),
     path("agents/<str:slug>/connections", agents.try_connection, name="try_connection"),
+    path("agents/<str:slug>/draft", agents.change, name="change_agent"),
+    path("agents/<str:slug>/publish", agents.publish, name="publish_draft"),
+    path("agents/<str:slug>/discard", agents.discard, name="discard_draft"),
 ]

@@ -25,6 +25,7 @@ from runs.engine.types import (
     Effect,
     Evidence,
     JsonObject,
+    Mode,
     Question,
     Risk,
     Route,
@@ -48,6 +49,8 @@ class DbVerdicts:
     def __init__(self, run: Run, lease: Lease) -> None:
         self.run = run
         self.lease = lease
+        tools = run.agent_version.definition.get("tools") or ()
+        self._samples: dict[str, float] = {tool["name"]: tool.get("sample") or 0.0 for tool in tools}
 
     def find(self, intent: str) -> Action | None:
         row = self._newest([intent]).get(intent)
@@ -68,6 +71,14 @@ class DbVerdicts:
     def evidence(self, grant: ToolGrant) -> Evidence:
         return human_side().evidence(self.run.agent_id, grant)
 
+    def standing(self, call: Call, tool: ToolSpec, chosen: Route) -> Route:
+        with transaction.atomic():
+            self._hold_lease()
+            return human_side().standing(self.run, call, tool, chosen)
+
+    def give_back(self, call: Call) -> None:
+        human_side().give_back(self.run.id, call.intent)
+
     def propose(
         self, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, held: bool
     ) -> Action:
@@ -75,17 +86,30 @@ class DbVerdicts:
         status = ActionStatus.PENDING if asks else ActionStatus.APPROVED
         row = new_action(self.run, call, tool, plan, route, position=position, status=status)
         row.held = held and not asks
+        if route.standing:
+            row.decided_by_id, row.decided_at = uuid.UUID(route.standing), timezone.now()
+            row.released_by = [route.standing]
         try:
             with transaction.atomic():
                 self._hold_lease()
                 row.save(force_insert=True)
                 record(row, "action.proposed", route=route.outcome, reason=route.reason)
+                self._after_release(row, route)
         except IntegrityError:
             known = self.find(call.intent)
             if known is None:
                 raise
             return known
         return to_engine(row)
+
+    def _after_release(self, row: ActionRow, route: Route) -> None:
+        """What the human side keeps of an action that nobody is asked about. A dry run does nothing to keep."""
+        if route.outcome != "release" or self.run.mode == Mode.DRY_RUN:
+            return
+        if route.standing:
+            human_side().released_in_advance(row)
+        elif share := self._samples.get(row.tool):
+            human_side().ran_alone(row, share)
 
     def queued(self) -> Sequence[Action]:
         rows = self.run.actions.filter(batch__isnull=True, status__in=[ActionStatus.PENDING, ActionStatus.APPROVED])
@@ -170,6 +194,7 @@ class DbVerdicts:
             ),
             (self._is_same_tool(row), ActionStatus.STALE, "the tool has changed since this was proposed"),
             (self._approvers_may(row), ActionStatus.REVOKED, "a person who approved it may no longer approve"),
+            (human_side().still_stands(row), ActionStatus.REVOKED, "the standing permission for it was taken back"),
             (
                 preconditions is None or preconditions == row.preconditions,
                 ActionStatus.STALE,

@@ -125,6 +125,7 @@ class Hands:
         return delegating_.results(delegated, self.plan.step)
 
     def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:
+        effects = [(call, self._standing(call, chosen)) for call, chosen in effects]
         asks = any(chosen.outcome == "ask" for _, chosen in effects) and self.run.mode is not Mode.DRY_RUN
         held = asks or bool(self.verdicts.queued())
         steps: dict[str, Step] = {}
@@ -143,6 +144,8 @@ class Hands:
                 proposed = self._propose(call, chosen, held=held)
                 if isinstance(proposed, Step):
                     steps[call.intent] = proposed
+                    if chosen.standing:
+                        self.verdicts.give_back(call)
                 else:
                     self.caller.promised.add(call.intent)
                     actions.append((call, proposed))
@@ -199,6 +202,15 @@ class Hands:
         tool = self.tools[call.tool].spec
         chosen = route(call, tool, grant, evidence)
         return one_level_up(chosen, tool.effect is Effect.READ, self.screen.suspicion)
+
+    def _standing(self, call: Call, chosen: Route) -> Route:
+        """Or released by what a person allowed in advance. Asked before there is an action, because the rest of the
+        turn is held only while something of it waits."""
+        if chosen.outcome != "ask" or not chosen.grantable or self.run.mode is Mode.DRY_RUN:
+            return chosen
+        if self.journal.recorded(_key(call.intent)) is not None or self.verdicts.find(call.intent) is not None:
+            return chosen
+        return self.verdicts.standing(call, self.tools[call.tool].spec, chosen)
 
     def _is_free(self, call: Call, chosen: Route) -> bool:
         return chosen.outcome == "release" and self.tools[call.tool].spec.effect is Effect.READ

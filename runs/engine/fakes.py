@@ -276,9 +276,25 @@ class FakeVerdicts:
         self.claims: list[str] = []
         self.questions: dict[str, Question] = {}
         self.known = Evidence()
+        self.allowed: dict[str, int] = {}
+        self.used: set[str] = set()
 
     def evidence(self, grant: ToolGrant) -> Evidence:
         return self.known
+
+    def standing(self, call: Call, tool: ToolSpec, chosen: Route) -> Route:
+        """`allowed` counts the uses left by tool; a call that has one keeps it."""
+        if call.intent not in self.used:
+            if not self.allowed.get(call.tool):
+                return chosen
+            self.allowed[call.tool] -= 1
+            self.used.add(call.intent)
+        return replace(chosen, outcome="release", standing="dana")
+
+    def give_back(self, call: Call) -> None:
+        if call.intent in self.used:
+            self.used.discard(call.intent)
+            self.allowed[call.tool] += 1
 
     def find(self, intent: str) -> Action | None:
         action = self.actions.get(intent)

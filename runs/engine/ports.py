@@ -190,6 +190,14 @@ class Verdicts(Protocol):
         """What people decided on calls of this agent that this grant would have let run alone."""
         ...
 
+    def standing(self, call: Call, tool: ToolSpec, chosen: Route) -> Route:
+        """`chosen`, or a release by what a person allowed in advance. Idempotent by `call.intent`."""
+        ...
+
+    def give_back(self, call: Call) -> None:
+        """What `standing` took for a call that is not proposed after all."""
+        ...
+
     def propose(
         self, call: Call, tool: ToolSpec, plan: ToolPlan | None, route: Route, *, position: int, held: bool
     ) -> Action:

@@ -312,6 +312,7 @@ class Route:
     risk: Risk
     needed: int = 0
     grantable: bool = False  # one person decides by a plain rule, so a standing grant may do so in advance
+    standing: str = ""  # the id of the person whose standing grant released it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Agents to read: what each may do, under which policy and limits."""
+"""Agents: to read for everybody; for admins a draft of each, changed field by field, replayed and published."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -9,16 +10,20 @@ from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import Right, get, rows
 from accounts.http import HttpRequest
-from runs import breakers, lists, policies
+from runs import breakers, drafts, lists, policies, settings_page
 from runs.catalog import catalog
+from runs.errors import Conflict, Invalid
+from runs.human_side import Replay, human_side
 from runs.models import Agent, AgentVersion, Run
 from runs.schemas import AgentIn
 
 RUNS = 5
+VERSIONS = 20
 
 
 @require_safe
@@ -39,20 +44,143 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 def page(request: HttpRequest, slug: str) -> HttpResponse:
     agent = get(request.access, rows(request.access, Agent).select_related("current__created_by"), slug=slug)
+    if request.access.may(Right.MANAGE) and agent.current:
+        return render(request, "runs/agent_settings.html", _settings(request, agent))
     definition = _definition(agent)
-    versions = rows(request.access, AgentVersion).filter(agent=agent).select_related("created_by").order_by("-number")
     context = {
-        "agent": agent,
+        **_shared(request, agent, definition),
         "definition": definition,
         "model": _models(definition)[0],
-        "connections": _connections(request, definition),
         "tools": policies.tool_lines(definition, catalog(request.access.team)),
         "instructions": list(enumerate(definition.instructions.splitlines(), 1)),
-        "versions": versions[:20],
-        "runs": lists.lines(rows(request.access, Run).filter(agent=agent).order_by("-number")[:RUNS]),
-        "may_launch": request.access.may(Right.LAUNCH),
     }
     return render(request, "runs/agent.html", context)
+
+
+@require_POST
+def change(request: HttpRequest, slug: str) -> HttpResponse:
+    """One field (`only`) as it is left, or the whole form where no script runs."""
+    agent = get(request.access, Agent, slug=slug, right=Right.MANAGE)
+    only = request.POST.get("only", "")
+    typed = {name: str(text) for name, text in request.POST.items() if not only or _belongs(name, only)}
+    errors: Mapping[str, str] = {}
+    try:
+        drafts.change(request.access, slug, typed)
+    except Invalid as invalid:
+        errors = invalid.errors
+    if not request.htmx:
+        return _page(request, agent, typed, errors)
+    context = _settings(request, _fresh(request, slug), typed=typed if errors else {}, errors=errors)
+    context["touched"] = [each for each in _all_fields(context["settings"]) if _belongs(each.name, only)]
+    shown = {each.name for each in context["touched"]}
+    context["strays"] = [text for name, text in errors.items() if name not in shown]
+    context["rows_touched"] = [row for row in context["settings"].rows if row.policy.name == only]
+    context["rules_added"] = [] if errors else list(_rules_added(context["settings"], typed))
+    return render(request, "runs/_draft_answer.html", context, status=422 if errors else 200)
+
+
+@require_POST
+def publish(request: HttpRequest, slug: str) -> HttpResponse:
+    get(request.access, Agent, slug=slug, right=Right.MANAGE)
+    shown = request.POST.get("revision", "")
+    try:
+        saved = drafts.publish(request.access, slug, int(shown) if shown.isdecimal() and len(shown) < 9 else 0)
+    except Conflict as conflict:
+        messages.warning(request, conflict.detail)
+    except Invalid as invalid:
+        messages.error(request, "Not published. " + " ".join(invalid.errors.values()))
+    else:
+        messages.success(
+            request, f"v{saved.version.number} is live. Runs that began before keep the version they began with."
+        )
+    return redirect("runs:agent", slug)
+
+
+@require_POST
+def discard(request: HttpRequest, slug: str) -> HttpResponse:
+    get(request.access, Agent, slug=slug, right=Right.MANAGE)
+    if drafts.discard(request.access, slug):
+        messages.success(request, "The draft is gone. The live version is unchanged.")
+    return redirect("runs:agent", slug)
+
+
+def _page(request: HttpRequest, agent: Agent, typed: Mapping[str, str], errors: Mapping[str, str]) -> HttpResponse:
+    if not errors:
+        return redirect("runs:agent", agent.slug)
+    context = _settings(request, _fresh(request, agent.slug), typed=typed, errors=errors)
+    return render(request, "runs/agent_settings.html", {**context, "form_errors": list(errors.values())}, status=422)
+
+
+def _settings(
+    request: HttpRequest,
+    agent: Agent,
+    *,
+    typed: Mapping[str, str] | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    access = request.access
+    draft = drafts.of(access, agent)
+    live = _definition(agent)
+    shown = AgentIn.model_validate(draft.definition) if draft else live
+    known = catalog(access.team)
+    view = settings_page.settings(
+        shown, live, known, human_side().history(agent), lists.calls(access, agent), typed=typed, errors=errors
+    )
+    return {
+        **_shared(request, agent, shown),
+        "definition": shown,
+        "draft": draft,
+        "url": reverse("runs:change_agent", args=[agent.slug]),
+        "next_number": agent.current.number + 1 if agent.current else 1,
+        "default_model": settings.AGENTSITE_MODEL,
+        "settings": view,
+        **_replayed(human_side().replay(agent, live, shown)),
+    }
+
+
+def _replayed(replay: Replay) -> dict[str, Any]:
+    lists_of = (
+        ("Would have run alone, though a person rejected or changed it", replay.regretted),
+        ("Would have waited, and ran alone", replay.waiting),
+    )
+    return {"replay": replay, "replay_lists": lists_of}
+
+
+def _shared(request: HttpRequest, agent: Agent, definition: AgentIn) -> dict[str, Any]:
+    versions = rows(request.access, AgentVersion).filter(agent=agent).select_related("created_by").order_by("-number")
+    runs = rows(request.access, Run).filter(agent=agent)
+    return {
+        "agent": agent,
+        "versions": versions[:VERSIONS],
+        "version_count": agent.current.number if agent.current else 0,
+        "run_count": runs.count(),
+        "runs": lists.lines(runs.order_by("-number")[:RUNS]),
+        "may_launch": request.access.may(Right.LAUNCH),
+        "connections": _connections(request, definition),
+    }
+
+
+def _fresh(request: HttpRequest, slug: str) -> Agent:
+    return get(request.access, rows(request.access, Agent).select_related("current__created_by", "team"), slug=slug)
+
+
+def _all_fields(view: settings_page.Settings) -> list[settings_page.Field]:
+    found = list(view.fields.values())
+    for row in view.rows:
+        found += [row.policy, row.threshold, row.risk, *row.more, *(part for rule in row.rules for part in rule)]
+    return found
+
+
+def _rules_added(view: settings_page.Settings, typed: Mapping[str, str]) -> Iterator[tuple[settings_page.ToolRow, Any]]:
+    """The empty rule that follows the one which was empty until now."""
+    for row in view.rows:
+        shown = sum(f"{row.line.name}|rules.{number}.argument" in typed for number in range(len(row.rules)))
+        if 0 < shown < len(row.rules):
+            yield row, row.rules[-1]
+
+
+def _belongs(name: str, only: str) -> bool:
+    return name == only or name.startswith(f"{only}.")
 
 
 @require_POST

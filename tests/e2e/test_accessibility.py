@@ -38,6 +38,8 @@ PAGES = {
     "costs of a day": "/costs/?by=tool&range=7d",
     "agents": "/agents/",
     "agent": "/agents/refund-desk/",
+    "standing permissions": "/approvals/grants/",
+    "later look": "/approvals/later/",
     "settings": "/accounts/settings/",
 }
 GUEST_PAGES = {"sign in": "/accounts/login/", "sign in by link": "{link}"}
