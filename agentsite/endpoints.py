@@ -47,6 +47,16 @@ def aggregate(request: HttpRequest, asked: Query[traces.TraceAggregate]) -> dict
     return traces.aggregate_traces(access_of(request), asked)
 
 
+@traces_router.get("/traces/compare", response=dict)
+def compare(request: HttpRequest, asked: Query[traces.TwoTraces]) -> dict[str, Any]:
+    return traces.compare_traces(access_of(request), asked)
+
+
+@traces_router.get("/traces/why", response=dict)
+def why(request: HttpRequest, asked: Query[traces.TraceQuery]) -> dict[str, Any]:
+    return traces.why_traces(access_of(request), asked)
+
+
 @traces_router.get("/traces/{run_id}", response=dict)
 def trace(request: HttpRequest, run_id: str, format: Literal["json", "otlp"] = "json") -> dict[str, Any]:  # noqa: A002
     return traces.trace(access_of(request), run_id, format)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 from accounts.access import Access, rows
-from runs.models import Run
+from runs.models import Run, SearchDocument
 from traces import matching
 from traces.scope import Scope
 from traces.stats import percentile
 from traces.tree import Query
+from traces.vocabulary import GROUPS
 
 MOST_RUNS = 50_000
+MOST_WITH_STEPS = 5_000
+OF_STEPS = ("tool", "model")
 PATHS = {
     "agent": "agent__slug",
     "status": "status",
@@ -56,22 +61,40 @@ class _Facts:
 
 
 def aggregate(access: Access, query: Query, by: Sequence[str], *, now: dt.datetime) -> tuple[list[Group], bool]:
-    """(groups, largest first, whether only the newest MOST_RUNS were counted). Raises UnknownField."""
+    """(groups, largest first, whether only the newest runs were counted). A run with several tools or models counts for
+    each. Raises UnknownField."""
     for name in by:
-        if name not in PATHS:
-            raise UnknownField(f"Runs are grouped by {', '.join(PATHS)}; not by “{name}”.")
+        if name not in GROUPS:
+            raise UnknownField(f"Runs are grouped by {', '.join(GROUPS)}; not by “{name}”.")
     if len(set(by)) != len(by) or not 0 < len(by) <= 2:
         raise UnknownField("Runs are grouped by one field or by two different ones.")
+    of_steps = [name for name in by if name in OF_STEPS]
+    most = MOST_WITH_STEPS if of_steps else MOST_RUNS
     found = matching.matching(rows(access, Run), query.node, Scope(access.team.id, now))
     found = found.annotate(took=matching.duration(now)).order_by("-created_at", "-id")
-    columns = ("cost_usd", "unpriced_steps", "took", *(PATHS[name] for name in by))
-    listed = list(found.values_list(*columns)[: MOST_RUNS + 1])
+    columns = ("id", "cost_usd", "unpriced_steps", "took", *(PATHS.get(name, "id") for name in by))
+    listed = list(found.values_list(*columns)[: most + 1])
+    used = {name: _used(name, [row[0] for row in listed[:most]]) for name in of_steps}
     groups: dict[tuple[str, ...], list[_Facts]] = defaultdict(list)
-    for cost, unpriced, took, *keys in listed[:MOST_RUNS]:
-        shown = tuple(_key(name, value, now.tzinfo) for name, value in zip(by, keys, strict=True))
-        groups[shown].append(_Facts(cost, bool(unpriced), took / dt.timedelta(milliseconds=1)))
+    for run_id, cost, unpriced, took, *keys in listed[:most]:
+        facts = _Facts(cost, bool(unpriced), took / dt.timedelta(milliseconds=1))
+        values = [
+            used[name].get(run_id, ("",)) if name in used else (_key(name, key, now.tzinfo),)
+            for name, key in zip(by, keys, strict=True)
+        ]
+        for shown in product(*values):
+            groups[shown].append(facts)
     made = [_group(dict(zip(by, keys, strict=True)), facts) for keys, facts in groups.items()]
-    return sorted(made, key=lambda group: (-group.count, *group.keys.values())), len(listed) > MOST_RUNS
+    return sorted(made, key=lambda group: (-group.count, *group.keys.values())), len(listed) > most
+
+
+def _used(column: str, run_ids: list[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
+    """The tools or models of each run."""
+    documents = SearchDocument.objects.filter(matching.of_these(run_ids)).exclude(**{column: ""})
+    used: dict[uuid.UUID, set[str]] = defaultdict(set)
+    for run_id, value in documents.values_list("run_id", column).distinct():
+        used[run_id].add(value)
+    return used
 
 
 def _group(keys: dict[str, str], facts: list[_Facts]) -> Group:

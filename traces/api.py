@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from django.http import Http404
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,11 +16,12 @@ from accounts.access import Access, get, rows
 from runs import presenters
 from runs.errors import Invalid
 from runs.models import Run, Step
-from traces import costs, export, otel
+from traces import compare, costs, export, otel, why
 from traces.aggregate import Group, UnknownField, aggregate
 from traces.limits import TookTooLong, bounded
 from traces.period import BadPeriod, Period, read_period
 from traces.query import parse
+from traces.scope import Scope
 from traces.search import LIMIT, MAX_LIMIT, BadCursor, search
 from traces.snippets import Snippet
 
@@ -31,11 +33,22 @@ class TraceSearch(BaseModel):
     sort: Literal["newest", "costliest", "slowest"] = "newest"
 
 
+class TwoTraces(BaseModel):
+    """Numbers (R-12) or ids."""
+
+    left: str
+    right: str
+
+
+class TraceQuery(BaseModel):
+    q: str = ""
+
+
 class TraceAggregate(BaseModel):
-    """`by` is one field, or two joined by a comma."""
+    """`by` is one field, or two joined by a comma; the query may say it too, as `| by type,day`."""
 
     q: str = ""
-    by: str = "agent"
+    by: str | None = None
 
 
 class CostQuery(BaseModel):
@@ -53,6 +66,8 @@ class CostQuery(BaseModel):
 def list_traces(access: Access, asked: TraceSearch) -> dict[str, Any]:
     now = timezone.localtime()
     query = parse(asked.q, now)
+    if query.by:
+        raise Invalid({"q": "A list has no groups: ask /traces/aggregate, or leave out what stands behind the |."})
     with _refusals():
         page = search(access, query, now=now, limit=asked.limit, cursor=asked.cursor, sort=asked.sort)
     items = [
@@ -84,10 +99,58 @@ def whole_trace(access: Access, run_id: uuid.UUID | str) -> tuple[Run, list[Step
     return run, list(rows(access, Step).filter(run=run).select_related("payload").order_by("seq"))
 
 
+def compare_traces(access: Access, asked: TwoTraces) -> dict[str, Any]:
+    runs = [compare.find_run(access, text) for text in (asked.left, asked.right)]
+    left, right = runs
+    if left is None or right is None:
+        raise Http404("No such run.")
+    found = compare.compare(access, left, right)
+    return {
+        "left": presenters.run_json(left),
+        "right": presenters.run_json(right),
+        "cost_change_usd": presenters.money(found.cost_change),
+        "duration_change_ms": found.duration_change_ms,
+        "first_divergence": found.first,
+        "truncated": found.cut,
+        "rows": [_row_json(row) for row in found.rows],
+    }
+
+
+def _row_json(row: compare.Row) -> dict[str, Any]:
+    """`left` and `right` are step numbers; null where the other run has nothing beside it."""
+    return {
+        "left": row.left and row.left.seq,
+        "right": row.right and row.right.seq,
+        "state": row.state,
+        "cost_change_usd": presenters.money(row.cost_change),
+        "score_change": row.score_change,
+        "reasoning_differs": row.reasoning is not None,
+    }
+
+
+def why_traces(access: Access, asked: TraceQuery) -> dict[str, Any]:
+    """What sets the found runs apart, the surest first; shares are from 0 to 1."""
+    now = timezone.localtime()
+    query = parse(asked.q, now)
+    with _refusals():
+        found = why.why(access, query, Scope(access.team.id, now))
+    return {
+        "reading": query.reading,
+        "found": found.found,
+        "rest": found.rest,
+        "reasons": [
+            {"what": reason.title, "value": reason.value, "found": reason.found, "rest": reason.rest, "q": reason.query}
+            for reason in found.reasons
+        ],
+    }
+
+
 def aggregate_traces(access: Access, asked: TraceAggregate) -> dict[str, Any]:
     now = timezone.localtime()
     query = parse(asked.q, now)
-    by = [name.strip() for name in asked.by.split(",")]
+    by = [name.strip() for name in asked.by.split(",")] if asked.by is not None else list(query.by or ("agent",))
+    if query.by and by != list(query.by):
+        raise Invalid({"by": f"The query says by {','.join(query.by)}, the parameter {','.join(by)}."})
     with _refusals():
         groups, cut = aggregate(access, query, by, now=now)
     return {"by": by, "reading": query.reading, "rows": [_group_json(group) for group in groups], "truncated": cut}

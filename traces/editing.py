@@ -16,19 +16,37 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def written(field: str, value: str) -> str:
+    return f"{field}:{quoted(value)}"
+
+
+def joined(query: Query, more: str) -> str:
+    """The query with one more condition."""
+    text, bar, chart = query.text.rpartition("|") if query.by else (query.text, "", "")
+    text = f"({text.strip()})" if isinstance(query.node, Or) else text.strip()
+    return f"{text} {more} {bar}{chart}".strip()
+
+
+def without(query: Query, *fields: str) -> str:
+    """The query without its terms of these fields."""
+    text = query.text
+    for term in sorted(query.terms, key=lambda term: -term.start):
+        if term.field.name in fields:
+            text = text[: term.start] + text[term.end :]
+    return re.sub(r"\s{2,}", " ", text).strip()
+
+
 def toggled(query: Query, field: str, value: str) -> str:
     """The query with this value added to the field's alternatives, or taken out of them."""
     term = next((term for term in query.terms if term.field.name == field and term.op == Op.IS), None)
     if term is None:
-        alone = not isinstance(query.node, Or)
-        text = query.text.strip() if alone else f"({query.text.strip()})"
-        return f"{text} {field}:{quoted(value)}".strip()
+        return joined(query, written(field, value))
     values = [str(known) for known in term.values]
     changed = [known for known in values if known.lower() != value.lower()]
     if len(changed) == len(values):
         changed.append(value)
-    written = [quoted(known) for known in changed]
-    part = "" if not written else f"{field}:{written[0]}" if len(written) == 1 else f"{field}:({' OR '.join(written)})"
+    new = [quoted(known) for known in changed]
+    part = "" if not new else f"{field}:{new[0]}" if len(new) == 1 else f"{field}:({' OR '.join(new)})"
     return re.sub(r"\s{2,}", " ", query.text[: term.start] + part + query.text[term.end :]).strip()
 
 

@@ -101,13 +101,23 @@ def _some_document(scope: Scope, holds: Q, required: Sequence[Requirement], few:
 
 
 def these(run_ids: Iterable[uuid.UUID]) -> Q:
-    """Runs by their ids, of which there may be thousands: more go as one parameter."""
+    """Runs by their ids."""
+    return Q(id__in=_listed(run_ids))
+
+
+def of_these(run_ids: Iterable[uuid.UUID]) -> Q:
+    """Documents of these runs."""
+    return Q(run__in=_listed(run_ids))
+
+
+def _listed(run_ids: Iterable[uuid.UUID]) -> Any:
+    """There may be thousands: these go as one parameter."""
     ids = list(dict.fromkeys(run_ids))
     if len(ids) <= FEW:
-        return Q(id__in=ids)
+        return ids
     if connection.vendor == "postgresql":
-        return Q(id__in=RawSQL("SELECT unnest(%s::uuid[])", [ids]))
-    return Q(id__in=RawSQL("SELECT value FROM json_each(%s)", [json.dumps([each.hex for each in ids])]))
+        return RawSQL("SELECT unnest(%s::uuid[])", [ids])
+    return RawSQL("SELECT value FROM json_each(%s)", [json.dumps([each.hex for each in ids])])
 
 
 def _mentions(node: Word, scope: Scope) -> Q:
@@ -126,7 +136,7 @@ def _called(text: str) -> Q:
 
 
 def _a_step(node: Node, scope: Scope) -> Q:
-    holds = Q(seq__gt=0) & step_matching.condition(node, scope)
+    holds = step_matching.of_step(node, scope)
     return _some_document(scope, holds, step_matching.required(node), step_matching.selective(node, scope))
 
 
@@ -146,7 +156,7 @@ def _sequence(node: Steps, scope: Scope) -> Q:
 def _candidates(node: Steps, scope: Scope) -> QuerySet[SearchDocument] | None:
     """Documents of one step of the sequence, of which there are few; every matching run has one."""
     for step in node.steps:
-        found = step_matching.rare(step, scope, _documents(scope).filter(seq__gt=0))
+        found = step_matching.rare(step, scope, _documents(scope))
         if found is not None:
             return found
     return None
@@ -156,7 +166,7 @@ def _chain(node: Steps, scope: Scope) -> QuerySet[SearchDocument]:
     """The documents with which such a sequence begins."""
     follows: QuerySet[SearchDocument] | None = None
     for place in reversed(range(len(node.steps))):
-        found = SearchDocument.objects.filter(step_matching.condition(node.steps[place], scope), seq__gt=0)
+        found = SearchDocument.objects.filter(step_matching.of_step(node.steps[place], scope))
         if follows is not None:
             found = found.filter(Exists(follows))
         if place:
@@ -322,7 +332,7 @@ def _has(term: Term, scope: Scope) -> Q:
 
 def _step_with(**columns: str) -> Any:
     holds = Q(**columns)
-    return lambda scope: _some_document(scope, Q(seq__gt=0) & holds, [], holds)
+    return lambda scope: _some_document(scope, holds, [], holds)
 
 
 _HAS: dict[str, Any] = {

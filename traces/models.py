@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from accounts.ids import new_id
-from accounts.models import Team
+from accounts.models import Team, User
 
 
 class Rollup(models.Model):
@@ -136,3 +136,21 @@ class AlertEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.alert_id} {self.subject}"
+
+
+class SavedSearch(models.Model):
+    """A query under a name: its owner's own, or with `shared` the whole team's."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="saved_searches")
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="saved_searches")
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=2_000)
+    shared = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "owner", "name"], name="saved_once_per_name")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -100,3 +100,18 @@ def versions(team_id: uuid.UUID, term: Term) -> tuple[set[uuid.UUID], set[uuid.U
             meant.setdefault(agent_id, set()).add(version_id)
     whole = {agent_id for agent_id, found in meant.items() if found == known[agent_id]}
     return whole, {version for agent_id, found in meant.items() if agent_id not in whole for version in found}
+
+
+def to_complete(team_id: uuid.UUID) -> dict[str, list[str]]:
+    """Values to offer in the query box, by field."""
+    owners = observed(team_id, "owner")
+    agents = AgentVersion.objects.filter(agent__team=team_id).values_list("agent__slug", flat=True)
+    users = User.objects.filter(Q(memberships__team=team_id) | Q(id__in=owners)).values_list("username", flat=True)
+    return {
+        "agent": sorted(set(agents)),
+        "tool": observed(team_id, "tool"),
+        "model": observed(team_id, "model"),
+        "type": observed(team_id, "type"),
+        "user": sorted(set(users)),
+        "approver": sorted(set(users)),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -15,13 +15,15 @@ from accounts.access import Access, rows
 from runs.engine.types import ENDED
 from runs.models import Run
 from traces import charts, matching
-from traces.editing import chosen, toggled
+from traces.editing import chosen, toggled, without
 from traces.scope import Scope
 from traces.search import sample_edge
 from traces.stats import percentile
-from traces.tree import Or, Query
+from traces.tree import And, Node, Or, Query, Term
 
 MOST_RUNS = 10_000
+MOST_NORM = 2_000
+TIMES = ("since", "until", "started")
 FACET_VALUES = 8
 SERIES = ("completed", "stopped", "failed", "open")
 BUCKETS = (
@@ -45,6 +47,7 @@ class Facts(NamedTuple):
     task_type: str
     cost: Decimal
     unpriced: int
+    slug: str
     agent: str
     version: int
     username: str
@@ -90,17 +93,29 @@ class Facet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
+    """`odd` labels give way where there is little room."""
+
     start: dt.datetime
     counts: tuple[int, ...]
     label: bool
+    odd: bool
     query: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
+    """Bars of equal time: the first begins at `first` (seconds since 1970), each lasts `seconds`. `rest` is the query
+    without its times, for the script that lets people drag."""
+
     per: str
+    seconds: int
     bars: charts.Bars
     buckets: tuple[Bucket, ...]
+    rest: str
+
+    @property
+    def first(self) -> int:
+        return int(self.buckets[0].start.timestamp())
 
     @property
     def pairs(self) -> list[tuple[charts.Bar, Bucket]]:
@@ -109,26 +124,48 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
+    """`norm` is of all runs of the same time of the one agent that was found; None where there is no one agent."""
+
     figures: Figures
+    norm: Figures | None
     facets: tuple[Facet, ...]
     histogram: Histogram | None
+
+    @property
+    def share_of_norm(self) -> Decimal | None:
+        return self.figures.cost / self.norm.cost if self.norm and self.norm.cost else None
 
 
 def overview(access: Access, query: Query, *, now: dt.datetime) -> Overview:
     """Over the newest MOST_RUNS found, or where that would mean looking at run after run over those among the newest
     SAMPLE of all; `figures.capped` says when there were more, or may be."""
     runs = rows(access, Run)
-    found, capped = facts(runs, query, Scope(access.team.id, now))
+    found, capped = facts(runs, query.node, Scope(access.team.id, now))
     return Overview(
         figures=_figures(found, of=runs.count(), capped=capped),
+        norm=_norm(runs, query, found, Scope(access.team.id, now)),
         facets=tuple(_facets(found, query)),
         histogram=_histogram(found, query, now),
     )
 
 
-def facts(runs: QuerySet[Run], query: Query, scope: Scope) -> tuple[list[Facts], bool]:
+def _norm(runs: QuerySet[Run], query: Query, found: Sequence[Facts], scope: Scope) -> Figures | None:
+    """Of the newest MOST_NORM."""
+    agents = {row.slug for row in found}
+    narrowed = [
+        node for node in query.conditions if not (isinstance(node, Term) and node.field.name in ("agent", *TIMES))
+    ]
+    if len(agents) != 1 or not narrowed:
+        return None
+    times = tuple(term for term in query.terms if term.field.name in TIMES)
+    own = runs.filter(agent__slug=agents.pop())
+    listed, capped = facts(own, And(times) if times else None, scope, MOST_NORM)
+    return _figures(listed, of=len(listed), capped=capped)
+
+
+def facts(runs: QuerySet[Run], node: Node | None, scope: Scope, most: int = MOST_RUNS) -> tuple[list[Facts], bool]:
     """(of each found run, whether there may be more)."""
-    found = matching.matching(runs, query.node, scope)
+    found = matching.matching(runs, node, scope)
     edge = sample_edge(runs) if scope.walks else None
     if edge is not None:
         found = found.filter(created_at__gte=edge)
@@ -141,14 +178,15 @@ def facts(runs: QuerySet[Run], query: Query, scope: Scope) -> tuple[list[Facts],
         "task_type",
         "cost_usd",
         "unpriced_steps",
+        "agent__slug",
         "agent_version__definition__name",
         "agent_version__number",
         "owner__username",
         "owner__first_name",
         "owner__last_name",
     )
-    listed = [Facts(*row) for row in columns[: MOST_RUNS + 1]]
-    return listed[:MOST_RUNS], edge is not None or len(listed) > MOST_RUNS
+    listed = [Facts(*row) for row in columns[: most + 1]]
+    return listed[:most], edge is not None or len(listed) > most
 
 
 def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:
@@ -174,41 +212,40 @@ def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:
 
 
 def _facets(found: Sequence[Facts], query: Query) -> Iterable[Facet]:
-    agents = {row.agent for row in found}
+    agents = {row.slug: row.agent or row.slug for row in reversed(found)}
     sources: list[tuple[str, str, list[str]]] = [
         ("status", "Status", [row.status for row in found]),
         ("stop", "Stop reason", [row.stop_reason for row in found if row.stop_reason and row.stop_reason != "done"]),
         ("type", "Task type", [row.task_type for row in found if row.task_type]),
-        ("agent", "Agent", [row.agent for row in found]),
+        ("agent", "Agent", [row.slug for row in found]),
         ("version", "Agent version", [str(row.version) for row in found] if len(agents) == 1 else []),
         ("user", "Started by", [row.person for row in found]),
     ]
     for field, title, values in sources:
-        facet = _facet(field, title, Counter(values), query)
+        facet = _facet(field, title, Counter(values), query, agents if field == "agent" else {})
         if facet.values:
             yield facet
 
 
-def _facet(field: str, title: str, counts: Counter[str], query: Query) -> Facet:
-    asked = chosen(query, field)
-    known = {value.lower() for value in counts}
-    counts.update({value: 0 for value in asked if value.lower() not in known})
-    wanted = {value.lower() for value in asked}
+def _facet(field: str, title: str, counts: Counter[str], query: Query, labels: Mapping[str, str]) -> Facet:
+    """`labels` are what people call a value; a query may name it either way."""
+    called = {label.lower(): value for value, label in labels.items()} | {value.lower(): value for value in counts}
+    asked = {called.get(text.lower(), text): text for text in chosen(query, field)}
+    counts.update(dict.fromkeys(set(asked) - set(counts), 0))
     total = max(sum(counts.values()), 1)
-    shown = counts.most_common(FACET_VALUES)
     return Facet(
         field=field,
         title=title,
         values=tuple(
             FacetValue(
                 value=value,
-                label=f"v{value}" if field == "version" else value,
+                label=f"v{value}" if field == "version" else labels.get(value, value),
                 count=count,
                 width=charts.pc(count / total),
-                chosen=value.lower() in wanted,
-                query=toggled(query, field, value),
+                chosen=value in asked,
+                query=toggled(query, field, asked.get(value, value)),
             )
-            for value, count in shown
+            for value, count in counts.most_common(FACET_VALUES)
         ),
     )
 
@@ -240,11 +277,18 @@ def _histogram(found: Sequence[Facts], query: Query, now: dt.datetime) -> Histog
             start=start + size * index,
             counts=tuple(tally),
             label=index % every == every // 2,
+            odd=bool(index // every % 2),
             query=_narrowed(query, start + size * index, size),
         )
         for index, tally in enumerate(tallies)
     )
-    return Histogram(per=per, bars=charts.stacked(tallies, wanted=2, whole=True), buckets=buckets)
+    return Histogram(
+        per=per,
+        seconds=seconds,
+        bars=charts.stacked(tallies, wanted=2, whole=True),
+        buckets=buckets,
+        rest=without(query, *TIMES),
+    )
 
 
 def _floor(moment: dt.datetime, seconds: int) -> dt.datetime:
@@ -264,11 +308,7 @@ def _series(status: str) -> int:
 
 def _narrowed(query: Query, start: dt.datetime, size: dt.timedelta) -> str:
     """The query within one bucket: its own time terms give way."""
-    text = query.text
-    for term in sorted(query.terms, key=lambda term: -term.start):
-        if term.field.name in ("since", "until", "started"):
-            text = text[: term.start] + text[term.end :]
-    end = start + size
     stamp = "%Y-%m-%dT%H:%M%z"
-    plain = f"({text.strip()})" if isinstance(query.node, Or) else text.strip()
-    return f"{plain} started:[{start.strftime(stamp)} TO {end.strftime(stamp)}]".strip()
+    text = without(query, *TIMES)
+    plain = f"({text})" if isinstance(query.node, Or) else text
+    return f"{plain} started:[{start.strftime(stamp)} TO {(start + size).strftime(stamp)}]".strip()

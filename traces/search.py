@@ -28,7 +28,7 @@ from traces.tree import Query, Text
 LIMIT = 50
 MAX_LIMIT = 200
 COUNTED = 1_000
-SAMPLE = 1_000
+SAMPLE = 500
 """Newest runs that stand for all where not all can be looked at."""
 MATCHES_PER_RUN = 3
 
@@ -45,13 +45,15 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`total` is exact up to COUNTED; from there on it is COUNTED or an estimate, and `total_is_exact` is False."""
+    """`total` is exact up to COUNTED; from there on it is COUNTED or an estimate, and `total_is_exact` is False.
+    `only_newest`: the order is that of the found runs among so many newest of all, for all can't be looked at."""
 
     hits: tuple[Hit, ...]
     total: int
     total_is_exact: bool
     total_is_estimate: bool
     next: str | None
+    only_newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,9 @@ def search(
     runs = rows(access, Run)
     found = matching.matching(runs, query.node, scope)
     page = found.annotate(took=matching.duration(now)).order_by(f"-{order.column}", "-id")
+    edge = sample_edge(runs) if scope.walks and sort != "newest" else None
+    if edge is not None:
+        page = page.filter(created_at__gte=edge)
     if cursor:
         page = page.filter(_after(order, cursor))
     listed = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
@@ -104,6 +109,7 @@ def search(
         total_is_exact=total.exact,
         total_is_estimate=total.estimate,
         next=_cursor(order, listed[-1]) if more else None,
+        only_newest=None if edge is None else SAMPLE,
     )
 
 
@@ -169,12 +175,12 @@ def _matches(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tupl
         return {}
     found: dict[uuid.UUID, list[Snippet]] = {}
     best = _best_steps(runs, texts)
-    payloads = StepPayload.objects.select_related("step").in_bulk(best)
-    for step_id in best:
-        payload = payloads.get(step_id)
-        shown = snippet(_texts(payload), texts, payload.step.seq) if payload else None
-        if payload and shown:
-            found.setdefault(payload.step.run_id, []).append(shown)
+    columns = ("step_id", "error", "output", "reasoning", "input", "step__summary", "step__title", "step__tool")
+    sources = {row[0]: row[1:] for row in StepPayload.objects.filter(step__in=list(best)).values_list(*columns)}
+    for step_id, (run_id, seq) in best.items():
+        shown = snippet(_sources(sources[step_id]), texts, seq) if step_id in sources else None
+        if shown:
+            found.setdefault(run_id, []).append(shown)
     for run in runs:
         if len(found.get(run.id, ())) < MATCHES_PER_RUN:
             own = snippet([("task", run.task), ("result", run.result), ("stop_detail", run.stop_detail)], texts, None)
@@ -183,25 +189,29 @@ def _matches(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tupl
     return {run_id: tuple(snippets) for run_id, snippets in found.items()}
 
 
-def _best_steps(runs: Sequence[Run], texts: Sequence[Text]) -> list[uuid.UUID]:
-    """Up to MATCHES_PER_RUN steps of each run, those with most of the texts first."""
+def _best_steps(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
+    """Up to MATCHES_PER_RUN steps of each run, those with most of the texts first: step -> (run, number)."""
     holds = {f"held_{index}": text_index.holds(text) for index, text in enumerate(texts)}
     marks = {name: Case(When(hold, then=1), default=0) for name, hold in holds.items()}
     documents = (
         SearchDocument.objects.filter(run__in=[run.id for run in runs], seq__gt=0)
         .filter(reduce(or_, holds.values()))
-        .values_list("run_id", "seq", "step_id", *marks.values())
+        .values_list("run_id", "seq", "step_id", *(marks.values() if len(texts) > 1 else ()))
     )
     of_run: dict[uuid.UUID, list[tuple[int, int, uuid.UUID]]] = {}
     for run_id, seq, step_id, *held in documents:
         of_run.setdefault(run_id, []).append((-sum(held), seq, step_id))
-    return [step_id for steps in of_run.values() for _, _, step_id in nsmallest(MATCHES_PER_RUN, steps)]
+    return {
+        step_id: (run_id, seq)
+        for run_id, steps in of_run.items()
+        for _, seq, step_id in nsmallest(MATCHES_PER_RUN, steps)
+    }
 
 
-def _texts(payload: StepPayload) -> Iterator[tuple[str, Callable[[], str]]]:
-    step = payload.step
-    yield "error", lambda: payload.error
-    yield "output", lambda: plain_text(payload.output)
-    yield "reasoning", lambda: payload.reasoning
-    yield "input", lambda: plain_text(payload.input)
-    yield from (("summary", lambda: step.summary), ("title", lambda: step.title), ("tool", lambda: step.tool))
+def _sources(row: tuple[Any, ...]) -> Iterator[tuple[str, Callable[[], str]]]:
+    error, output, reasoning, given, summary, title, tool = row
+    yield "error", lambda: error
+    yield "output", lambda: plain_text(output)
+    yield "reasoning", lambda: reasoning
+    yield "input", lambda: plain_text(given)
+    yield from (("summary", lambda: summary), ("title", lambda: title), ("tool", lambda: tool))

@@ -8,16 +8,16 @@ from urllib.parse import urlencode
 
 from django.utils import timezone
 
-from accounts.access import Access, rows
+from accounts.access import Access, Right, rows
 from runs.models import Run
-from traces import matching
-from traces.fields import Type
+from traces import matching, saved
+from traces.aggregate import aggregate
 from traces.overview import SERIES, overview
 from traces.query import parse
 from traces.scope import Scope
 from traces.search import COUNTED, search
 from traces.tree import Node, Not, Query, QueryError, Sequence, Term, Word
-from traces.vocabulary import FIELDS
+from traces.vocabulary import FIELDS, STEP_FIELDS
 
 CHIPS = ("status:", "stop:", "score:<", "user:", "risk:critical", "has:rejection")
 SORT_LABELS = {"newest": "Newest", "costliest": "Costliest", "slowest": "Slowest"}
@@ -30,16 +30,19 @@ LEGEND = {
 MOST_TRIED = 8
 
 
-def helpers() -> dict[str, Any]:
+def helpers(access: Access) -> dict[str, Any]:
     """What the box needs whatever is in it."""
     return {
+        "saved": list(saved.seen(access)),
+        "me": access.user,
+        "may_share": access.may(Right.LAUNCH),
+        "may_manage": access.may(Right.MANAGE),
         "chips": CHIPS,
         "sorts": SORT_LABELS,
         "fills": [LEGEND[name]["fill"] for name in SERIES],
-        "fields": [
-            {"name": field.name, "hint": field.hint, "choices": field.choices}
-            for field in FIELDS.values()
-            if field.type != Type.TIME or field.name == "since"
+        "fields": [{"name": field.name, "hint": field.hint, "choices": field.choices} for field in FIELDS.values()],
+        "step_fields": [
+            {"name": field.name, "hint": field.hint, "choices": field.choices} for field in STEP_FIELDS.values()
         ],
     }
 
@@ -51,10 +54,13 @@ def page(access: Access, query: Query, sort: str, cursor: str) -> dict[str, Any]
     context: dict[str, Any] = {
         "query": query,
         "found": found,
+        "asked_at": now,
         "next_url": _url(query.text, sort, found.next) if found.next else "",
     }
     if cursor:
         return context
+    if query.by:
+        context["groups"], context["groups_cut"] = aggregate(access, query, query.by, now=now)
     seen = overview(access, query, now=now)
     counts = [bucket.counts for bucket in seen.histogram.buckets] if seen.histogram else []
     used = [name for index, name in enumerate(SERIES) if any(tally[index] for tally in counts)]

@@ -30,6 +30,10 @@ _COMPARE: dict[Op, Compared] = {
 }
 
 
+INDEXED = ("tool", "model", "status", "kind")
+"""Columns with an index, the most telling first. Only documents of steps have a value there."""
+
+
 def condition(node: Node, scope: Scope) -> Q:
     """On documents of steps."""
     if isinstance(node, Word):
@@ -41,6 +45,14 @@ def condition(node: Node, scope: Scope) -> Q:
         return ~condition(node.node, scope)
     join = and_ if isinstance(node, And) else or_
     return reduce(join, (condition(child, scope) for child in node.nodes))  # type: ignore[union-attr]
+
+
+def of_step(node: Node, scope: Scope) -> Q:
+    """The same, and the document is a step's: which is not said where only a step's can match, so that an index that
+    has no number in it is enough."""
+    holds = condition(node, scope)
+    plain = isinstance(node, Term) and node.field.name in INDEXED and node.op != Op.ANY
+    return holds if plain else Q(seq__gt=0) & holds
 
 
 def required(node: Node) -> list[Requirement]:
@@ -61,20 +73,19 @@ def required(node: Node) -> list[Requirement]:
 
 def selective(node: Node, scope: Scope) -> Q | None:
     """The one condition on a column with an index that holds for every match; None when there is none."""
-    if isinstance(node, Term) and node.field.name in ("tool", "model", "kind", "status") and node.op != Op.ANY:
+    if isinstance(node, Term) and node.field.name in INDEXED and node.op != Op.ANY:
         return condition(node, scope)
     if isinstance(node, And):
-        order = {"tool": 0, "model": 1, "status": 2, "kind": 3}
-        terms = [child for child in node.nodes if isinstance(child, Term) and child.field.name in order]
-        for term in sorted(terms, key=lambda term: order[term.field.name]):
+        terms = [child for child in node.nodes if isinstance(child, Term) and child.field.name in INDEXED]
+        for term in sorted(terms, key=lambda term: INDEXED.index(term.field.name)):
             if term.op != Op.ANY:
                 return condition(term, scope)
     return None
 
 
 def rare(node: Node, scope: Scope, documents: QuerySet[SearchDocument]) -> QuerySet[SearchDocument] | None:
-    """The documents that match, when an index gives few enough to look at each; None otherwise."""
-    matching = documents.filter(condition(node, scope))
+    """The documents of steps that match, when an index gives few enough to look at each; None otherwise."""
+    matching = documents.filter(of_step(node, scope))
     found = text_index.narrowed(matching, required(node))
     if found is not None:
         return found

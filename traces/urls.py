@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from traces import cost_views, views
+from traces import cost_views, search_views, views
 
 app_name = "traces"
 
 urlpatterns = [
     path("traces/", views.search, name="search"),
+    path("traces/values/", search_views.values, name="values"),
+    path("traces/new/", search_views.new, name="new"),
+    path("traces/why/", search_views.why_these, name="why"),
+    path("traces/compare/", search_views.compare_runs, name="compare"),
+    path("traces/saved/", search_views.save, name="save"),
+    path("traces/saved/<uuid:saved_id>/delete/", search_views.delete, name="saved_delete"),
     path("traces/<uuid:run_id>/", views.trace, name="trace"),
     path("traces/<uuid:run_id>/rows/", views.trace_rows, name="rows"),
     path("traces/<uuid:run_id>/steps/<int:seq>/", views.step, name="step"),

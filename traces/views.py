@@ -29,7 +29,7 @@ def search(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("q", "")
     sort = request.GET.get("sort", "")
     sort = sort if sort in SORTS else "newest"
-    context: dict[str, Any] = {"q": text, "sort": sort, **search_page.helpers()}
+    context: dict[str, Any] = {"q": text, "sort": sort, **search_page.helpers(request.access)}
     status = 200
     try:
         query = parse(text, timezone.localtime())

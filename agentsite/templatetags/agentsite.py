@@ -249,6 +249,13 @@ def change(share: float | Decimal | None) -> str:
     return text if text.startswith((MINUS, "0%")) else f"+{text}"
 
 
+@register.filter
+def plus(text: str) -> str:
+    """A formatted difference with its sign: $0.12 -> +$0.12, -0.30 -> −0.30; nothing and no difference stay."""
+    text = _minus(str(text))
+    return text if text.startswith((MINUS, NONE)) or not text.strip("$0.") else f"+{text}"
+
+
 def _minus(text: str) -> str:
     if not text.startswith("-"):
         return text

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # A process each: they set up Django for databases of their own.
-BENCHMARKS = ("engine", "browser")
+BENCHMARKS = ("engine", "traces", "browser")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ Makes a database of its own: SQLite in a temporary folder, or beside the one tha
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import http.client
 import json
 import os
@@ -41,6 +42,11 @@ def search(text: str) -> str:
     return f"/api/v1/traces?q={quote(text)}"
 
 
+def costs_since(days: int, by: str = "task_type") -> str:
+    today = dt.datetime.now(dt.UTC).date()
+    return f"/api/v1/costs?from={today - dt.timedelta(days=days - 1)}&to={today}&by={by}"
+
+
 def questions(made: dict[str, Any]) -> list[Question]:
     return [
         Question("newest runs", "/api/v1/runs", 20),
@@ -62,7 +68,9 @@ def questions(made: dict[str, Any]) -> list[Question]:
         Question("sequence", search("step:{tool:web.search} -> step:{tool:shop.send_email}"), 80),
         Question("sequence with text", search("step:{tool:web.search delivered} -> step:{status:timeout}"), 80),
         Question("count of failed steps", search("count(step:{status:failed}):>2"), 80),
-        Question("cost by task type per day, 90 days", "/api/v1/traces/aggregate?q=since:90d&by=type,day", 0),
+        Question("p50 and p95 of cost by task type", costs_since(90), 40),
+        Question("cost by task type per day, 90 days", costs_since(90, by="task_type,day"), 40),
+        Question("search grouped by task type and day", "/api/v1/traces/aggregate?q=since:90d&by=type,day", 0),
         Question("search page: everything", "/traces/", 0, page=True),
         Question("search page: common word", "/traces/?q=delivered", 0, page=True),
     ]
@@ -114,6 +122,7 @@ def database(steps: int, keep: str | None) -> Iterator[tuple[dict[str, str], Pat
 
 
 def prepared(steps: int, environment: dict[str, str], folder: Path) -> dict[str, Any]:
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env={**os.environ, **environment}, check=True)
     note = folder / ("made-postgresql.json" if "DATABASE_URL" in environment else "made-sqlite.json")
     if not note.exists():
         began = time.perf_counter()
@@ -133,6 +142,7 @@ def fill(steps: int, note: str) -> None:
 
     call_command("migrate", verbosity=0)
     made = journals.make(steps)
+    call_command("rollup", verbosity=0)
     known = {"order": made.order, "mail": made.mail, "short": str(made.short), "long": str(made.long)}
     known |= {"runs": str(made.runs), "steps": str(made.steps), **signing_in.keys(made.people[0], made.team)}
     Path(note).write_text(json.dumps(known))

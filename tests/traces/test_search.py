@@ -341,3 +341,32 @@ def test_bars_of_the_histogram_are_searches(late: Run, done: Run, dana: User) ->
 
 def test_an_empty_result_has_no_histogram(dana: User) -> None:
     assert look(dana, "nothing").histogram is None
+
+
+def test_an_agent_is_one_value_however_it_is_written(late: Run, done: Run, dana: User) -> None:
+    for text in ("agent:refund-desk", 'agent:"Refund desk"'):
+        facets = {facet.field: facet for facet in look(dana, text).facets}
+        assert [(value.label, value.count, value.chosen) for value in facets["agent"].values] == [
+            ("Refund desk", 2, True)
+        ]
+        assert facets["agent"].values[0].query == ""
+
+
+def test_found_runs_are_held_against_their_agents_norm(late: Run, done: Run, dana: User) -> None:
+    found = look(dana, "status:stopped")
+    assert (found.figures.count, found.norm.count) == (1, 2)
+    assert found.share_of_norm == Decimal("0.40") / Decimal("0.42")
+    assert found.norm.unfinished == 0.5
+    assert look(dana, "agent:refund-desk since:9d").norm is None  # it is the norm
+
+
+def test_other_orders_of_what_must_be_walked_say_how_far(
+    late: Run, done: Run, dana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traces.text_index.MOST", -1)
+    monkeypatch.setattr("traces.search.SAMPLE", 1)
+    page = find(dana, "timed OR delivered", sort="costliest")
+    assert page.only_newest == 1
+    assert [hit.run.number for hit in page.hits] == [2]
+    page = find(dana, "timed OR delivered", limit=1)
+    assert (page.total, page.total_is_exact, page.total_is_estimate) == (2, False, True)
