@@ -235,7 +235,7 @@ def _user(term: Term, scope: Scope) -> Q:
 def _type(term: Term, scope: Scope) -> Q:
     if term.op == Op.ANY:
         return ~Q(task_type="")
-    return Q(task_type__in=names.named(scope.team_id, "type", term))
+    return Q(task_type__in=names.named(scope, "type", term))
 
 
 def _task(term: Term, scope: Scope) -> Q:

@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from accounts.models import Team, User
 from runs.models import AgentVersion, Run, SearchDocument
+from traces.scope import Scope
 from traces.tree import Op, Term
 
 MOST_VALUES = 2_000
@@ -68,8 +69,10 @@ def observed(team_id: uuid.UUID, source: str) -> list[Any]:
         return [value for (value,) in cursor.fetchall() if value != ""]
 
 
-def named(team_id: uuid.UUID, source: str, term: Term) -> list[str]:
-    return [value for value in observed(team_id, source) if matches(term, value)]
+def named(scope: Scope, source: str, term: Term) -> list[str]:
+    if source not in scope.observed:
+        scope.observed[source] = observed(scope.team_id, source)
+    return [value for value in scope.observed[source] if matches(term, value)]
 
 
 def people(team_id: uuid.UUID, term: Term) -> list[uuid.UUID]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -15,3 +16,4 @@ class Scope:
     team_id: uuid.UUID
     now: dt.datetime
     walks: bool = field(default=False)
+    observed: dict[str, list[Any]] = field(default_factory=dict)  # what `names` has looked up, by source

@@ -131,7 +131,11 @@ def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, at_least: in
         counted = found[: COUNTED + 1].count()
         return Total(min(counted, COUNTED), exact=counted <= COUNTED)
     sampled = found.filter(created_at__gte=edge).count()
-    share = sampled * runs.count() / SAMPLE
+    # Numbers are given in order, so the least and the greatest tell how many there are without counting.
+    least, greatest = (
+        runs.order_by(order).values_list("number", flat=True)[:1].get() for order in ("number", "-number")
+    )
+    share = sampled * (greatest - least + 1) / SAMPLE
     return Total(max(_rounded(share), at_least), exact=False, estimate=True)
 
 

@@ -176,7 +176,7 @@ def _column(name: str) -> Any:
     def found(term: Term, scope: Scope) -> Q:
         if term.op == Op.ANY:
             return ~Q(**{name: ""})
-        return Q(**{f"{name}__in": names.named(scope.team_id, name, term)})
+        return Q(**{f"{name}__in": names.named(scope, name, term)})
 
     return found
 
