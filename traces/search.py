@@ -28,9 +28,9 @@ from traces.tree import Query, Text
 LIMIT = 50
 MAX_LIMIT = 200
 COUNTED = 1_000
-SAMPLE = 500
+SAMPLE = 300
 """Newest runs that stand for all where not all can be looked at."""
-MATCHES_PER_RUN = 3
+MATCHES_PER_RUN = 2
 
 
 class BadCursor(ValueError):

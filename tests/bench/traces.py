@@ -137,12 +137,15 @@ def fill(steps: int, note: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "agentsite.settings"
     django.setup()
     from django.core.management import call_command
+    from django.db import connection
 
     from tests.bench import journals, signing_in
 
     call_command("migrate", verbosity=0)
     made = journals.make(steps)
     call_command("rollup", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
     known = {"order": made.order, "mail": made.mail, "short": str(made.short), "long": str(made.long)}
     known |= {"runs": str(made.runs), "steps": str(made.steps), **signing_in.keys(made.people[0], made.team)}
     Path(note).write_text(json.dumps(known))
