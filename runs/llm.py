@@ -209,7 +209,8 @@ def request_body(request: ModelRequest, features: Collection[str] = ()) -> JsonO
         "cache_control": {"type": "ephemeral"},
     }
     if request.system:
-        body["system"] = request.system
+        # Marked for itself: the mark at the end moves on with each turn, and another run shares only tools and system.
+        body["system"] = [{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]
     if request.tools:
         body["tools"] = [_definition(tool, strict="strict" in features) for tool in request.tools]
     if request.temperature is not None and "temperature" in features:

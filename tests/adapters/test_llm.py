@@ -109,7 +109,7 @@ def test_request_goes_out_as_one_stream_with_cache_effort_format_and_tool_choice
         {
             "model": "claude-sonnet-5-5",
             "max_tokens": 99,
-            "system": "Be brief.",
+            "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
             "messages": [{"role": "user", "content": "hi"}],
             "tools": [definition],
             "tool_choice": {"type": "none"},

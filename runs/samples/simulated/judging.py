@@ -23,6 +23,13 @@ READS = {
     "read_supplier": ("checked", "supplier", ""),
     "list_stale_records": ("listed", "stale record", "records"),
 }
+INSTEAD = {
+    "No order is older than the policy allows": "an order is older than the policy allows",
+    "Every certificate is confirmed by a second source": "a certificate is not confirmed by the second source",
+    "Nothing on the lists is still needed": "a label says that a record is still needed",
+    "Every request has evidence of the damage": "a request has no evidence of the damage",
+    "There is more than one supplier": "there is one supplier only",
+}
 # The plan step, by a word of its title, that a tool's good results finish. Earlier steps are finished with it.
 FINISHES = {
     "list_tickets": "open requests",
@@ -39,18 +46,26 @@ def judge(uses: Sequence[Use], plan: JsonObject, said: str) -> JsonObject:
     """`said` is the text with the task in it: where a person may have named the days of the policy."""
     good = [use for use in uses if use.state in ("done", "queued", "simulated")]
     scores = [SCORES.get(use.state, 0.5) for use in uses]
+    marks = list(_assumptions(uses, plan, said))
     return {
         "score": round(sum(scores) / len(scores), 2) if scores else 0.5,
         "progress": bool(good),
-        "sentence": _sentence(uses),
+        "sentence": _sentence(uses, _refuted(marks, plan)),
         "plan_steps_done": _steps_done(uses, plan),
-        "assumptions": list(_assumptions(uses, plan, said)),
+        "assumptions": marks,
     }
 
 
-def _sentence(uses: Sequence[Use]) -> str:
+def _refuted(marks: Sequence[JsonObject], plan: JsonObject) -> list[str]:
+    """What was found instead, for each assumption of our own plans that broke."""
+    broken = [mark for mark in marks if mark["status"] == "did_not_hold"]
+    texts = [str(plan["steps"][mark["step"]]["assumptions"][mark["assumption"]]["text"]) for mark in broken]
+    return list(dict.fromkeys(INSTEAD[text] for text in texts if text in INSTEAD))
+
+
+def _sentence(uses: Sequence[Use], refuted: Sequence[str]) -> str:
     parts = [part for tool in dict.fromkeys(use.tool for use in uses) for part in _parts(tool, uses)]
-    text = "; ".join(parts) or "nothing was called"
+    text = "; ".join([*parts, *refuted]) or "nothing was called"
     return f"{text[0].upper()}{text[1:]}."
 
 
