@@ -15,7 +15,7 @@ from django.db import transaction
 
 from accounts.access import Access, Right, get, rows
 from accounts.ids import new_id
-from runs import documents, live, starting
+from runs import documents, filtering, live, starting
 from runs.doorbell import ring
 from runs.engine.context import as_text
 from runs.engine.forking import Entry, replayed
@@ -28,7 +28,7 @@ from runs.storable import storable
 SAME: Final = object()
 LARGEST_OUTPUT = 1_000_000  # bytes of JSON
 WITH_OUTPUT = (StepKind.TOOL,)
-_PAYLOAD = ("input", "output", "reasoning", "error")
+_PAYLOAD = ("input", "output", "reasoning", "error", "sealed")
 _COPIED = (
     *("kind", "status", "title", "summary", "tool", "tool_call_id"),
     *("confidence", "score", "attempt", "plan_step", "child_run_id"),
@@ -71,7 +71,7 @@ def fork(access: Access, run_id: uuid.UUID | str, wanted: Fork) -> Run:
             forked_from=origin,
             forked_seq=len(kept),
             last_seq=len(kept),
-            task=wanted.task.strip() or origin.task,
+            task=wanted.task.strip() or filtering.task_of(origin),
             task_type=origin.task_type,
             mode=origin.mode,
             model=wanted.model.strip() or (origin.model if not wanted.agent else ""),
@@ -100,7 +100,7 @@ def _copy(made: Run, steps: list[Step], wanted: Fork) -> None:
         )
         payload = StepPayload(step=copy, **{name: getattr(step.payload, name) for name in _PAYLOAD})
         if step.seq == wanted.from_seq and wanted.replace_output is not SAME:
-            payload.output = storable(wanted.replace_output)
+            payload.output, payload.sealed = storable(wanted.replace_output), None
             copy.status, payload.error = StepStatus.OK, ""
             copy.summary = " ".join(as_text(payload.output).split())[:300]
         copies.append(copy)

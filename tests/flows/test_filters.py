@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from accounts import teams
 from accounts.access import Access
-from runs import filtering
+from runs import filtering, forks
 from runs.engine.types import Mode
 from runs.errors import Invalid
 from runs.models import Action, Run, SearchDocument, Step, StepPayload
@@ -132,3 +132,29 @@ def test_what_streams_is_masked(crew: Access, shop: LocalShop, model: Model, mon
     assert run.status == "completed"
     assert any("That is all" in text for text in shown)
     assert not any("4111" in text or "1111" in text for text in shown)
+
+
+def test_a_fork_goes_on_with_the_real_values(crew: Access, shop: LocalShop, model: Model) -> None:
+    shop.answers["get_order"] = {"order": "48213", "paid_with": CARD}
+    model.says(uses(READS), "Done.")
+    run = advance(launch(crew, task=f"Note {CARD}."))
+    last = run.steps.get(key="model:2").seq
+
+    made = advance(forks.fork(crew, run.id, forks.Fork(from_seq=last)))
+
+    assert (made.status, made.task) == ("completed", "Note [redacted: card number].")
+    sent = told(model.calls[-1])
+    assert (f"Note {CARD}." in sent, f'"paid_with":"{CARD}"' in sent) == (True, True)
+    assert "4111" not in everything_stored()
+
+
+def test_a_fork_with_another_result_is_given_that_one(crew: Access, shop: LocalShop, model: Model) -> None:
+    shop.answers["get_order"] = {"order": "48213", "paid_with": CARD}
+    model.says(uses(READS), "Done.")
+    run = advance(launch(crew))
+    read = run.steps.get(key="tool:1:0").seq
+
+    advance(forks.fork(crew, run.id, forks.Fork(from_seq=read, replace_output={"paid_with": "cash"})))
+
+    assert "cash" in told(model.calls[-1])
+    assert CARD not in told(model.calls[-1])
