@@ -86,7 +86,7 @@ class Hands:
         effects: list[tuple[Call, Route]] = []
         delegated = [call for call in read if isinstance(call, Call) and call.tool == delegating.NAME]
         if self.delegating and not self._has_effects(read, delegated):
-            self.delegating.start(delegated, self.plan.step)
+            self.delegating.start(delegated, self.plan.step, self._bounded)
         for call in read:
             if isinstance(call, Refusal):
                 steps[call.intent] = self._refuse(call)
@@ -121,7 +121,7 @@ class Hands:
         if any(action is not None and action.status is ActionStatus.REJECTED for action in actions):
             why = "Not started: a person rejected an action of the same turn. Delegate again if it still makes sense."
             return {call.intent: self._deny(call, why) for call in delegated}
-        delegating_.start(delegated, self.plan.step)
+        delegating_.start(delegated, self.plan.step, self._bounded)
         return delegating_.results(delegated, self.plan.step)
 
     def _effects(self, turn: int, effects: list[tuple[Call, Route]], why: str) -> dict[str, Step]:

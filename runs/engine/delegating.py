@@ -6,7 +6,7 @@ started before any is waited for. The start is a step that names the child; its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
@@ -129,13 +129,14 @@ class Delegating:
         self.children = children
         self.clock = clock
 
-    def start(self, calls: Sequence[Call], plan_step: int | None) -> None:
-        """Starts what was not started. Cancel and pause are heeded; a limit that is reached starts nothing more."""
+    def start(self, calls: Sequence[Call], plan_step: int | None, bounded: Callable[[Call], Step | None]) -> None:
+        """Starts what was not started. Past a limit nothing more is: `bounded` gives such a call its one result."""
         for call in calls[:MOST_AT_ONCE]:
             if self.journal.recorded(f"tool:{call.intent}") is not None:
                 continue
             if self.journal.recorded(_started(call)) is None:
-                self.caller.check()
+                if bounded(call) is not None:
+                    continue
                 self.journal.once(_started(call), StepKind.DELEGATE, lambda call=call: self._start(call, plan_step))  # type: ignore[misc]
             self.caller.promised.add(call.intent)
 
@@ -176,7 +177,7 @@ class Delegating:
             plan_step=plan_step,
             started_at=self.clock.now(),
         )
-        recorded = self.journal.once(key, StepKind.TOOL, lambda: _ended(step, child))
+        recorded = self.journal.recorded(key) or self.journal.once(key, StepKind.TOOL, lambda: _ended(step, child))
         self.caller.promised.discard(call.intent)
         return recorded
 

@@ -201,3 +201,10 @@ def test_a_person_who_says_no_says_no_to_what_the_turn_would_hand_on() -> None:
     assert done.children.asked == []
     assert "a person rejected" in done.contents()[1]
     assert done.step("tool:1:1").status is StepStatus.DENIED
+
+
+def test_past_a_limit_nothing_is_started_and_each_call_is_answered() -> None:
+    done = boss(calls(delegate(), delegate("summariser")), says("Done."), limits=limits(max_steps=2))
+    end = done.ended()
+    assert (end.stop_reason, done.children.asked) == (StopReason.MAX_STEPS, [])
+    assert_each_call_has_one_result(done.llm.conversations()[-1])
