@@ -15,6 +15,7 @@ import pytest
 
 from accounts.access import Access
 from approvals.models import Verdict
+from runs import breakers
 from runs.engine.ports import ToolConnectionLost, ToolTimeout, ToolUnavailable
 from runs.engine.types import ENDED, ActionStatus, Mode, StopReason
 from runs.models import Action, Batch, Breaker, Run
@@ -76,11 +77,17 @@ MODEL: dict[str, Reply] = {
     "the same call twice": Reply(tools=(NOTES, NOTES)),
 }
 
+
+def lost_for_good(shop: LocalShop, name: str) -> None:
+    shop.outcome = "unknown"
+    shop.after[name].append(ToolConnectionLost("cut"))
+
+
 # What becomes of the first call of a tool. What the matrix calls a fault of the tools' side.
 TOOLS: dict[str, Callable[[LocalShop, str], object]] = {
     "timeout, acted": lambda shop, name: shop.after[name].append(ToolTimeout("late")),
     "lost, acted": lambda shop, name: shop.after[name].append(ToolConnectionLost("cut")),
-    "lost, nobody can say": lambda shop, name: (unsure(shop), shop.after[name].append(ToolConnectionLost("cut"))),
+    "lost, nobody can say": lost_for_good,
     "timeout, did not act": lambda shop, name: before(shop, name, ToolTimeout("late")),
     "lost, did not act": lambda shop, name: before(shop, name, ToolConnectionLost("cut")),
     "unavailable": lambda shop, name: before(shop, name, ToolUnavailable("down")),
@@ -96,10 +103,6 @@ BOTH = list(
         ("529", "cut at its end", "arguments cut", "HTML"), ("lost, acted", "lost, nobody can say", "unavailable")
     )
 )
-
-
-def unsure(shop: LocalShop) -> None:
-    shop.outcome = "unknown"
 
 
 def before(shop: LocalShop, name: str, *errors: Exception) -> None:
@@ -142,6 +145,7 @@ def time_passes(run: Run) -> None:
     """Whatever was put off is due, and what was given a rest has had it."""
     Run.objects.filter(id=run.id, status="queued").update(due_at=None)
     Breaker.objects.update(until=None)
+    breakers._seen.clear()  # what this process remembers for a second
 
 
 def live_through(crew: Access, shop: LocalShop, mode: Mode, verdict: Verdict) -> Run:
