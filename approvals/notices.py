@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from zoneinfo import ZoneInfo
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, F, OuterRef
+from django.http import Http404
 from django.utils import timezone
 
-from accounts.access import Right, still_may
-from approvals.models import Decision, Verdict
+from accounts.access import Right, access_for_user
+from approvals import inbox
 from approvals.notice_models import Channel, ChannelKind, Notice, NoticeKind, NoticeState
 from approvals.quiet import after_quiet, next_digest
 from runs.engine.types import WAITING_ACTIONS, Risk
@@ -92,13 +94,13 @@ def _is_worth_telling(notice: Notice) -> bool:
     batch, channel = notice.batch, notice.channel
     if batch is not None and (batch.status != "open" or batch.expires_at <= timezone.now()):
         return False
-    if channel.user_id is None:
+    if channel.user is None:
         return True
-    if not still_may(channel.user_id, channel.team_id, Right.DECIDE):
+    try:
+        access = access_for_user(channel.user, channel.team.slug)
+    except (Http404, PermissionDenied):
         return False
-    theirs = Decision.objects.filter(action=OuterRef("pk"), actor=channel.user_id, verdict=Verdict.APPROVE)
-    waiting = Action.objects.filter(batch=batch, status__in=list(WAITING_ACTIONS)).exclude(Exists(theirs))
-    return batch is None or waiting.exists()
+    return access.may(Right.DECIDE) and (batch is None or inbox.for_me(access).filter(id=batch.id).exists())
 
 
 def end(notices: Sequence[Notice], state: NoticeState) -> None:

@@ -122,7 +122,7 @@ class Site:
             for place, action in enumerate(batch["actions"])
         ]
         answer = self.api(f"/approvals/{batch['id']}/decisions", {"version": batch["version"], "decisions": decisions})
-        assert {result["outcome"] for result in answer["results"]} == {"applied"}
+        assert {result["outcome"] for result in answer["results"]} == {"applied"}, answer
 
     def unfinished(self) -> list[str]:
         """Where each run that has not ended stands, in a line each."""

@@ -28,6 +28,10 @@ PAGES = {
     "batch": "/approvals/{batch}/",
     "batch of deletions": "/approvals/{deletions}/",
     "decided": "/approvals/?show=decided",
+    "evidence": "/approvals/actions/{action}/",
+    "audit log": "/approvals/log/",
+    "measures": "/approvals/measures/",
+    "notifications": "/approvals/notifications/",
     "search": "/traces/",
     "results": "/traces/?q=lantern",
     "broken query": "/traces/?q=cost%3A",
@@ -56,6 +60,7 @@ def places(past: Site, waiting: Waiting) -> dict[str, str]:
         "stopped": next(run["id"] for run in runs if run["status"] == "stopped"),
         "dry": next(run["id"] for run in runs if run["status"] == "dry_run_ready"),
         "batch": past.batch(waiting.refunds)["id"],
+        "action": past.batch(waiting.refunds)["actions"][0]["id"],
         "deletions": past.batch(waiting.cleanup)["id"],
     }
 
