@@ -21,10 +21,14 @@ def start() -> None:
             (5, expire_due),
             (2, notices.gather),
             (10, documents.Upkeep()),
+        ],
+        errands=[
+            (2, delivery.deliver_due),
+            (5, reconcile.ask_due),
+            (5, send_due),
             (10, roll_due),
             (60, look_at_all),
         ],
-        errands=[(2, delivery.deliver_due), (5, reconcile.ask_due), (5, send_due)],
     )
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.
     warm_up = threading.Timer(WARM_UP_AFTER_S, tasks.worker_ports)

@@ -73,6 +73,9 @@ def _receipt(team: Team, by: User, kind: str, row: PriceOverride) -> None:
 # --- pricing again ---------------------------------------------------------------------------------------------------
 
 
+UNPAID = (pricing.SIMULATED, "replayed")  # what nobody charges: the simulated model, and what a fork copied
+
+
 @dataclass(slots=True)
 class Change:
     """Of one model: its calls, how many got another price, and the sums before and after."""
@@ -103,7 +106,7 @@ def reprice(
 ) -> Repriced:
     """Prices the calls that a team's runs made as if they were made today: with the present list and the team's own
     prices of their day. Sums of runs and months follow, summaries are marked. Nothing is written without `write`."""
-    calls = Step.objects.filter(run__team=team).exclude(model="").exclude(price_id=pricing.SIMULATED)
+    calls = Step.objects.filter(run__team=team).exclude(model="").exclude(price_id__in=UNPAID)
     calls = calls.filter(started_at__gte=since) if since else calls
     calls = calls.filter(model=model) if model else calls
     found: dict[str, Change] = defaultdict(Change)

@@ -22,9 +22,10 @@ from accounts.access import Access, Right
 from accounts.models import User
 from runs.models import StaleHour
 from runs.stale import HOUR, hour_of
+from traces.distribution import Distribution
 from traces.models import Rollup, Usage
-from traces.rollup import joined, of_row
-from traces.tally import ALL, PAIR, Place, Range, Tally, tally, usd
+from traces.rollup import joined
+from traces.tally import ALL, PAIR, SUMS, Place, Range, Tally, tally, usd
 
 KEYS = ("task_type", "agent", "model", "user", "tool")
 TIMES = ("day", "week")
@@ -243,8 +244,11 @@ class Sums:
             within |= Q(grain=Usage.HOUR, start__gte=start, start__lt=end)
         if not (source.days or source.hours):
             return
-        for row in Usage.objects.filter(within, team_id=source.team_id, by=by):
-            yield Place(row.start, row.by, row.key, row.sub), of_row(row)
+        rows = Usage.objects.filter(within, team_id=source.team_id, by=by)
+        for start, key, sub, costs, *sums in rows.values_list("start", "key", "sub", "costs", *SUMS):
+            part = Tally(*sums)
+            part.costs = Distribution(costs)
+            yield Place(start, by, key, sub), part
 
 
 def joined_days(days: Iterable[dt.datetime]) -> list[Range]:

@@ -18,17 +18,20 @@ DIGITS: Final = 6
 
 
 class Distribution:
-    """`counts` maps billionths of a dollar to a number of runs."""
+    """`counts` maps billionths of a dollar to a number of runs. One made from `packed` bytes can only be merged."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "packed")
 
-    def __init__(self, counts: dict[int, int] | None = None) -> None:
-        self.counts: dict[int, int] = counts or {}
+    def __init__(self, packed: bytes | memoryview = b"") -> None:
+        self.counts: dict[int, int] = {}
+        self.packed = packed
 
     def add(self, value: int, times: int = 1) -> None:
         self.counts[value] = self.counts.get(value, 0) + times
 
     def merge(self, other: Distribution) -> None:
+        if other.packed:
+            self.read(other.packed)
         for value, times in other.counts.items():
             self.counts[value] = self.counts.get(value, 0) + times
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 DAY: Final = dt.timedelta(days=1)
 CLAIM: Final = dt.timedelta(minutes=2)
 AT_ONCE: Final = 24  # hours in one transaction: other writers get their turn in between
-MOST_A_TURN: Final = 40  # batches: the worker's other chores must not wait for a whole history
+MOST_A_TURN: Final = 10  # batches: the worker's other errands must not wait for a whole history
 
 
 class Busy(Exception):

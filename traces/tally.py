@@ -30,7 +30,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce, Round, TruncHour
 
-from runs.models import Step
+from runs.models import Run, Step
 from runs.pricing import SIMULATED
 from traces import caching
 from traces.distribution import Distribution
@@ -84,7 +84,7 @@ def tally(team_id: uuid.UUID, ranges: Sequence[Range]) -> Tallies:
     """Of the steps that began in one of the ranges, and of the runs created in one, by hour."""
     found: Tallies = defaultdict(Tally)
     if ranges:
-        _add_steps(found, Step.objects.filter(_within("started_at", ranges), run__team_id=team_id))
+        _add_steps(found, Step.objects.filter(_within("started_at", ranges)), team_id)
         _add_runs(found, Step.objects.filter(_within("run__created_at", ranges), run__team_id=team_id))
     return dict(found)
 
@@ -109,20 +109,13 @@ def usd(nano: int | Decimal | None) -> Decimal:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-def _add_steps(found: Tallies, steps: QuerySet[Step]) -> None:
-    rows = (
+def _add_steps(found: Tallies, steps: QuerySet[Step], team_id: uuid.UUID) -> None:
+    """`steps` are those of the time, of every team: with a team in the query, SQLite goes through all of its runs
+    instead of the few steps of an hour."""
+    rows = list(
         steps.annotate(prompt=_prompt())
         .annotate(band=_band())
-        .values(
-            "model",
-            "tool",
-            "price_id",
-            "band",
-            hour=TruncHour("started_at", tzinfo=dt.UTC),
-            agent=F("run__agent__slug"),
-            task_type=F("run__task_type"),
-            owner=F("run__owner_id"),
-        )
+        .values("run_id", "model", "tool", "price_id", "band", hour=TruncHour("started_at", tzinfo=dt.UTC))
         .annotate(
             steps=Count("id"),
             nano=Coalesce(Sum(nano_usd()), 0),
@@ -132,10 +125,24 @@ def _add_steps(found: Tallies, steps: QuerySet[Step]) -> None:
         )
         .order_by()
     )
+    payers = _payers(team_id, {row["run_id"] for row in rows})
     for row in _plain(rows):
+        payer = payers.get(row["run_id"])
+        if payer is None:
+            continue
         part = _of_group(row)
-        for place in _places(row):
+        for place in _places({**row, **payer}):
             found[place].add(part)
+
+
+def _payers(team_id: uuid.UUID, run_ids: set[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+    """Agent, task type and owner of those runs that are the team's."""
+    ids, found = sorted(run_ids), {}
+    for at in range(0, len(ids), 5_000):
+        runs = Run.objects.filter(team_id=team_id, id__in=ids[at : at + 5_000])
+        for run_id, agent, task_type, owner in runs.values_list("id", "agent__slug", "task_type", "owner_id"):
+            found[run_id] = {"agent": agent, "task_type": task_type, "owner": owner}
+    return found
 
 
 def _plain(rows: Iterable[Any]) -> Iterable[dict[str, Any]]:
