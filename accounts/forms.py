@@ -67,6 +67,16 @@ class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=ROLES, label="Role")
 
 
+class RetentionForm(forms.Form):
+    retention_days = forms.IntegerField(
+        min_value=7,
+        max_value=36_500,
+        required=False,
+        label="Keep runs for, in days",
+        help_text="Older runs are removed, once a day; what they cost stays in the reports. Empty: all are kept.",
+    )
+
+
 class BudgetForm(forms.Form):
     month_budget_usd = forms.DecimalField(
         min_value=Decimal("0.01"),

@@ -44,6 +44,7 @@ class Team(models.Model):
     )
     content_filters = models.JSONField(default=dict, blank=True)  # `runs.schemas.FiltersIn`; empty: the defaults
     month_budget_usd = models.DecimalField(max_digits=18, decimal_places=9, null=True, blank=True)
+    retention_days = models.PositiveIntegerField(null=True, blank=True)  # null: runs are kept for ever
     receipts_seq = models.PositiveBigIntegerField(default=0)
     receipts_hash = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -46,3 +46,18 @@ def set_content_filters(team: Team, wanted: dict[str, str], *, by: User) -> None
             team.id, "team.filters", actor=by, subject_type="team", subject_id=team.id, payload=dict(wanted)
         )
     team.content_filters = wanted
+
+
+def set_retention(team: Team, days: int | None, *, by: User) -> None:
+    """How long ended runs are kept; None means for ever. Workers remove what is older once a day."""
+    with transaction.atomic():
+        Team.objects.filter(id=team.id).update(retention_days=days)
+        receipts.append(
+            team.id,
+            "team.retention",
+            actor=by,
+            subject_type="team",
+            subject_id=team.id,
+            payload={"retention_days": days},
+        )
+    team.retention_days = days

@@ -16,6 +16,7 @@ urlpatterns = [
     path("separation/", views.set_separation, name="separation"),
     path("filters/", views.save_filters, name="filters"),
     path("budget/", views.save_budget, name="budget"),
+    path("retention/", views.save_retention, name="retention"),
     path("team/", views.switch_team, name="switch_team"),
     path("theme/", views.switch_theme, name="theme"),
     path("link/<str:token>/", views.sign_in_link, name="sign_in_link"),

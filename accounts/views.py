@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import access as rights
 from accounts import members, sign_in, teams, tokens
 from accounts.access import LADDER, SESSION_TEAM, Access, Right
-from accounts.forms import BudgetForm, FiltersForm, MemberForm, ProfileForm, RoleForm, TokenForm
+from accounts.forms import BudgetForm, FiltersForm, MemberForm, ProfileForm, RetentionForm, RoleForm, TokenForm
 from accounts.http import HttpRequest
 from accounts.models import ApiToken, Membership
 from accounts.schemas import Role, Separation
@@ -172,6 +172,18 @@ def save_budget(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def save_retention(request: HttpRequest) -> HttpResponse:
+    access = request.access
+    access.require(Right.MANAGE)
+    form = RetentionForm(request.POST)
+    if not form.is_valid():
+        return _settings(request, status=422, retention_form=form)
+    teams.set_retention(access.team, form.cleaned_data["retention_days"], by=access.user)
+    messages.success(request, "Saved. Runs are removed once a day.")
+    return redirect("accounts:settings")
+
+
+@require_POST
 def switch_team(request: HttpRequest) -> HttpResponse:
     access = rights.access_for_user(request.user, request.POST.get("team", ""))
     request.session[SESSION_TEAM] = access.team.slug
@@ -215,6 +227,7 @@ def _settings(request: HttpRequest, status: int = 200, **shown: object) -> HttpR
         "token_form": TokenForm(tokens.scopes_of(access.role), initial={"scopes": tokens.scopes_of(access.role)}),
         "member_form": MemberForm(),
         "filters_form": FiltersForm(initial=teams.content_filters(access.team)),
+        "retention_form": RetentionForm(initial={"retention_days": access.team.retention_days}),
         "budget_form": BudgetForm(initial={"month_budget_usd": teams.month_budget(access.team)}),
         "tokens": _tokens(access),
         "members": _members(access),

@@ -9,6 +9,8 @@ from approvals.expire import expire_due
 from runs import documents, live, tasks, worker
 from traces.alert_sender import send_due
 from traces.alerts import look_at_all
+from traces.otel_export import export_due
+from traces.retention import prune_by_teams
 from traces.rollup import roll_due
 
 WARM_UP_AFTER_S = 2.0
@@ -26,8 +28,10 @@ def start() -> None:
             (2, delivery.deliver_due),
             (5, reconcile.ask_due),
             (5, send_due),
+            (5, export_due),
             (10, roll_due),
             (60, look_at_all),
+            (86_400, prune_by_teams),
         ],
     )
     # So that the first run does not wait for the imports either; not before web is up, which needs the processor more.

@@ -122,7 +122,11 @@ def _order(key: str | None, time: str | None) -> Callable[[Row], tuple[object, .
 def _rows(parts: Iterable[tuple[Place, Tally]], key: Callable[[Place], tuple[str, str]]) -> list[Row]:
     found: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for place, part in parts:
-        found[key(place)].add(part)
+        name = key(place)
+        if part.costs.packed and name not in found:
+            found[name] = part  # fresh from its summary: nobody else adds to it
+        else:
+            found[name].add(part)
     return [_row(name, part, when) for (name, when), part in found.items()]
 
 

@@ -18,7 +18,7 @@ DIGITS: Final = 6
 
 
 class Distribution:
-    """`counts` maps billionths of a dollar to a number of runs. One made from `packed` bytes can only be merged."""
+    """`counts` maps billionths of a dollar to a number of runs. Bytes of a summary are unpacked when needed."""
 
     __slots__ = ("counts", "packed")
 
@@ -30,13 +30,20 @@ class Distribution:
         self.counts[value] = self.counts.get(value, 0) + times
 
     def merge(self, other: Distribution) -> None:
+        self.unpack()
         if other.packed:
             self.read(other.packed)
         for value, times in other.counts.items():
             self.counts[value] = self.counts.get(value, 0) + times
 
+    def unpack(self) -> None:
+        if self.packed:
+            packed, self.packed = self.packed, b""
+            self.read(packed)
+
     def percentile(self, share: float) -> Decimal | None:
         """In dollars, between two runs in proportion."""
+        self.unpack()
         ordered = sorted(self.counts.items())
         total = sum(self.counts.values())
         if not total:

@@ -7,6 +7,7 @@ from django.db import models
 
 from accounts.ids import new_id
 from accounts.models import Team, User
+from runs.models import Run
 
 
 class Rollup(models.Model):
@@ -154,3 +155,18 @@ class SavedSearch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SpanExport(models.Model):
+    """Whether an ended run was sent to the collector. `due_at` is the next try; null when it is done or given up."""
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="span_export")
+    due_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["due_at"], condition=models.Q(due_at__isnull=False), name="span_export_due")]
+
+    def __str__(self) -> str:
+        return str(self.run_id)

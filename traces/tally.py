@@ -70,8 +70,21 @@ class Tally:
     costs: Distribution = field(default_factory=Distribution)
 
     def add(self, other: Tally) -> None:
-        for name in SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.runs += other.runs
+        self.simulated_runs += other.simulated_runs
+        self.steps += other.steps
+        self.calls += other.calls
+        self.unpriced_steps += other.unpriced_steps
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.cache_write_5m_tokens += other.cache_write_5m_tokens
+        self.cache_write_1h_tokens += other.cache_write_1h_tokens
+        self.cost += other.cost
+        self.saved_by_reads += other.saved_by_reads
+        self.paid_for_writes += other.paid_for_writes
+        self.lost_to_expiry += other.lost_to_expiry
+        self.unknown_savings += other.unknown_savings
         self.costs.merge(other.costs)
 
 

@@ -26,7 +26,7 @@ from tests.traces.factories import T0, make_agent, make_model_step, make_run, ma
 from traces import costs, rollup
 from traces.distribution import Distribution
 from traces.models import Rollup, Usage
-from traces.tally import SUMS, Place, tally
+from traces.tally import SUMS, Place, Tally, tally
 
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
 MIDNIGHT = T0.replace(hour=0, minute=0)
@@ -300,6 +300,9 @@ def test_every_field_of_a_summary_is_added(team: Team) -> None:
         "id", "team", "grain", "start", "by", "key", "sub", "costs",
     }  # fmt: skip
     assert columns == set(SUMS)
+    one, other = Tally(*range(1, len(SUMS) + 1)), Tally(*range(100, 100 + len(SUMS)))
+    one.add(other)
+    assert [getattr(one, name) for name in SUMS] == [101 + 2 * n for n in range(len(SUMS))]
     assert Place(T0, "", "").sub == ""
 
 
