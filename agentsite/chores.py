@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 from approvals import delivery, notices, reconcile
+from approvals.escalation import climb
 from approvals.expire import expire_due
-from runs import documents, live, tasks, worker
+from runs import documents, live, staleness, tasks, worker
 from traces.alert_sender import send_due
 from traces.alerts import look_at_all
 from traces.otel_export import export_due
@@ -21,6 +22,7 @@ def start() -> None:
     worker.start(
         chores=[
             (5, expire_due),
+            (5, climb),
             (2, notices.gather),
             (10, documents.Upkeep()),
         ],
@@ -29,6 +31,7 @@ def start() -> None:
             (5, reconcile.ask_due),
             (5, send_due),
             (5, export_due),
+            (15, staleness.check_due),
             (10, roll_due),
             (60, look_at_all),
             (86_400, prune_by_teams),

@@ -37,6 +37,20 @@ def decide(request: HttpRequest, batch_id: str, payload: approvals.DecisionsIn) 
     return approvals.decide_json(access_of(request), batch_id, payload)
 
 
+@approvals_router.post("/approvals/{batch_id}/revoke", response=dict)
+@idempotent
+def revoke(request: HttpRequest, batch_id: str, payload: approvals.RevokeIn) -> dict[str, Any]:
+    """Takes back approvals of actions that have not begun."""
+    return approvals.revoke_json(access_of(request), batch_id, payload)
+
+
+@approvals_router.post("/approvals/{batch_id}/extend", response=dict)
+@idempotent
+def extend(request: HttpRequest, batch_id: str) -> dict[str, Any]:
+    """As much time again to decide, once."""
+    return approvals.extend_json(access_of(request), batch_id)
+
+
 @traces_router.get("/traces", response=dict)
 def search(request: HttpRequest, asked: Query[traces.TraceSearch]) -> dict[str, Any]:
     return traces.list_traces(access_of(request), asked)

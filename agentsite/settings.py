@@ -92,6 +92,7 @@ AGENTSITE_WORKERS = _whole("AGENTSITE_WORKERS", 1)
 AGENTSITE_CONCURRENCY = _whole("AGENTSITE_CONCURRENCY", 32)
 AGENTSITE_ALLOW_STDIO_SERVERS = _flag("AGENTSITE_ALLOW_STDIO_SERVERS")
 AGENTSITE_SIMULATED_MODEL = _flag("AGENTSITE_SIMULATED_MODEL")
+AGENTSITE_UNDO_SECONDS = _whole("AGENTSITE_UNDO_SECONDS", 10)
 EMAIL_URL = os.environ.get("EMAIL_URL", "")
 OTEL_EXPORTER_OTLP_ENDPOINT = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from django.db.models import Q, QuerySet
 from pydantic import Field
 
-from accounts.access import Access
-from approvals import inbox
+from accounts.access import Access, get
+from approvals import escalation, inbox, undo
 from approvals.inbox import Line, Outcome
 from approvals.models import Decision, Verdict
+from runs.engine.types import Execution
 from runs.models import Action, Batch
 from runs.schemas import Strict
 
@@ -37,8 +38,16 @@ class DecisionIn(Strict):
 class DecisionsIn(Strict):
     version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     decisions: Annotated[list[DecisionIn], Field(min_length=1, max_length=1000)]
-    # The other two modes of CONTRACT are refused, not ignored: an approver who asks for "all or nothing" must get it.
-    execution: Literal["independent"] = "independent"
+    execution: Execution | None = None
+
+
+class TakenIn(Strict):
+    id: uuid.UUID
+    digest: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class RevokeIn(Strict):
+    actions: Annotated[list[TakenIn], Field(min_length=1, max_length=1000)]
 
 
 class BadCursor(ValueError):
@@ -71,8 +80,21 @@ def decide_json(access: Access, batch_id: uuid.UUID | str, payload: DecisionsIn)
         )
         for decision in payload.decisions
     ]
-    outcomes = inbox.decide(access, batch_id, payload.version, lines, channel="api")
+    outcomes = inbox.decide(access, batch_id, payload.version, lines, channel="api", execution=payload.execution)
     return {"results": [outcome_json(outcome) for outcome in outcomes]}
+
+
+def revoke_json(access: Access, batch_id: uuid.UUID | str, payload: RevokeIn) -> dict[str, Any]:
+    """Takes approvals back whose actions have not begun. `{results: [...]}`, as `decide_json`."""
+    lines = [undo.Taken(each.id, each.digest) for each in payload.actions]
+    outcomes = undo.revoke(access, batch_id, lines, channel="api")
+    return {"results": [outcome_json(outcome) for outcome in outcomes]}
+
+
+def extend_json(access: Access, batch_id: uuid.UUID | str) -> dict[str, Any]:
+    """As much time again, once: the batch. Raises Conflict when it can't be."""
+    batch = escalation.extend(access, batch_id)
+    return batch_json(get(access, inbox.with_actions(Batch.objects.all()), batch.id))
 
 
 def batch_json(batch: Batch) -> dict[str, Any]:
@@ -85,6 +107,7 @@ def batch_json(batch: Batch) -> dict[str, Any]:
         "title": batch.title,
         "why": batch.why,
         "status": "pending" if batch.status == "open" else "decided",
+        "execution": batch.execution,
         "expires_at": rfc3339(batch.expires_at),
         "actions": [action_json(action) for action in batch.actions.all()],
     }
@@ -107,6 +130,7 @@ def action_json(action: Action) -> dict[str, Any]:
         "supersedes": str(action.supersedes_id) if action.supersedes_id else None,
         "result": action.result,
         "expires_at": rfc3339(action.expires_at),
+        "starts_at": rfc3339(action.starts_at),
     }
 
 

@@ -19,10 +19,11 @@ def expire_due() -> int:
     """Closes what is past its deadline, run by run; returns how many actions. Safe to call from several workers."""
     overdue = Action.objects.filter(status=ActionStatus.PENDING, expires_at__lte=timezone.now())
     runs = list(overdue.order_by("expires_at").values_list("run_id", flat=True)[:AT_ONCE])
-    return sum(_expire_in(run_id) for run_id in dict.fromkeys(runs))
+    return sum(expire_in(run_id) for run_id in dict.fromkeys(runs))
 
 
-def _expire_in(run_id: uuid.UUID) -> int:
+def expire_in(run_id: uuid.UUID) -> int:
+    """The same for one run."""
     with transaction.atomic():
         run = Run.objects.select_for_update(no_key=True).filter(id=run_id).first()
         if run is None:

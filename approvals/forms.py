@@ -13,7 +13,8 @@ from django.http import QueryDict
 from approvals.inbox import Line
 from approvals.models import Verdict
 from approvals.presenter import Draft
-from runs.engine.types import JsonObject
+from approvals.undo import Taken
+from runs.engine.types import Execution, JsonObject
 from runs.previews import text_of
 
 LONG_FIELD = 80
@@ -31,6 +32,7 @@ class Post:
     digests: Mapping[uuid.UUID, str]
     drafts: Mapping[uuid.UUID, Draft]
     opened: frozenset[str] | None  # actions whose details were opened; None without scripts
+    execution: Execution | None = None
 
     @property
     def lines(self) -> list[Line]:
@@ -90,7 +92,13 @@ def read_post(data: QueryDict) -> Post:
         digests={action: data.get(f"digest-{action}", "") for action in shown},
         drafts=drafts,
         opened=frozenset(data.get("opened", "").split()) if "opened" in data else None,
+        execution=Execution(data.get("execution", "")) if data.get("execution") else None,
     )
+
+
+def read_taken(data: QueryDict) -> list[Taken]:
+    """The approvals that a person takes back. Raises ValueError for a form that this page never showed."""
+    return [Taken(uuid.UUID(text), data.get(f"digest-{text}", "")) for text in data.getlist("action")]
 
 
 def _text(data: QueryDict, name: str) -> str:

@@ -14,20 +14,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import Team, User
-from approvals import duties, editing, evidence, viewing
+from approvals import duties, editing, evidence, seen, viewing
 from approvals.models import GRANT_CHANNEL, REASON_WORDS, Decision, Reason, Verdict
-from runs import audit, doorbell, lifecycle, live
+from runs import audit, doorbell, excerpts, lifecycle, live, previews, timing
 from runs.engine.ports import InvalidArguments
-from runs.engine.types import WAITING_ACTIONS, ActionStatus, JsonObject
+from runs.engine.types import WAITING_ACTIONS, ActionStatus, Execution, JsonObject
 from runs.models import Action, Batch, Run
 from runs.verdicts import digest_of
 
 NOTE_LENGTH = 4000
+REPLACED = Q(status=ActionStatus.SUPERSEDED) | Q(status=ActionStatus.REVOKED, superseded_by__isnull=False)
 FITTING = {
     "action": (Verdict.APPROVE, Verdict.REJECT, Verdict.EDIT),
     "question": (Verdict.ANSWER, Verdict.REJECT),
@@ -79,9 +80,9 @@ class Outcome:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def batches(access: Access, show: str = "pending") -> QuerySet[Batch]:
+def batches(access: Access, show: str = "pending", *, rows_only: bool = False) -> QuerySet[Batch]:
     """`pending` soonest expiry first, `decided` newest first, or `all`. A constant number of queries when read."""
-    found = with_actions(rows(access, Batch))
+    found = (with_rows if rows_only else with_actions)(rows(access, Batch))
     if show == "decided":
         return found.filter(status="closed").order_by("-closed_at", "-id")
     if show == "all":
@@ -89,20 +90,33 @@ def batches(access: Access, show: str = "pending") -> QuerySet[Batch]:
     return found.filter(status="open").order_by("expires_at", "id")
 
 
-def with_actions(found: QuerySet[Batch]) -> QuerySet[Batch]:
+def with_actions(found: QuerySet[Batch], some: Q | None = None) -> QuerySet[Batch]:
     """Each batch with all a page shows of it: run, agent, actions as they stand now, and their decisions."""
     decisions = Prefetch("decisions", Decision.objects.select_related("actor"))
     earlier = Prefetch("supersedes__decisions", Decision.objects.select_related("actor"))
-    current = Action.objects.exclude(status=ActionStatus.SUPERSEDED).select_related("decided_by", "supersedes")
+    current = Action.objects.exclude(REPLACED).filter(some or Q()).select_related("decided_by", "supersedes")
     actions = Prefetch("actions", current.prefetch_related(decisions, earlier).order_by("position", "created_at"))
-    return found.select_related("run__agent", "run__agent_version", "run__owner").prefetch_related(actions)
+    return found.select_related("run__agent", "run__agent_version", "run__owner", "extended_by").prefetch_related(
+        actions, "rungs", "asked"
+    )
+
+
+def with_rows(found: QuerySet[Batch]) -> QuerySet[Batch]:
+    """Each batch with what its row in a list shows: columns, no payload."""
+    decisions = Prefetch("decisions", Decision.objects.select_related("actor"))
+    heavy = ("args", "preview", "reasoning", "result", "preconditions", "note", "plan_summary")
+    current = Action.objects.exclude(REPLACED).defer(*heavy).order_by("position", "created_at")
+    actions = Prefetch("actions", current.prefetch_related(decisions))
+    return found.select_related("run__agent", "run__agent_version", "run__owner").prefetch_related(actions, "asked")
 
 
 def for_me(access: Access) -> QuerySet[Batch]:
     """Open batches in which something waits for this very person, and is not barred to them."""
     mine = Decision.objects.filter(action=OuterRef("pk"), actor=access.user, verdict=Verdict.APPROVE)
     waiting = Action.objects.filter(batch=OuterRef("pk"), status__in=list(WAITING_ACTIONS)).exclude(Exists(mine))
-    return rows(access, Batch).filter(Exists(waiting.exclude(duties.barred(access))), status="open")
+    others = Batch.asked.through.objects.filter(batch_id=OuterRef("pk"))
+    asked = ~Exists(others) | Exists(others.filter(user_id=access.user.id))
+    return rows(access, Batch).filter(asked, Exists(waiting.exclude(duties.barred(access))), status="open")
 
 
 def open_count(access: Access) -> int:
@@ -146,18 +160,29 @@ def decided_since(access: Access, since: dt.datetime, limit: int) -> list[Decisi
 
 
 def decide(
-    access: Access, batch_id: uuid.UUID | str, version: int, lines: Sequence[Line], *, channel: str
+    access: Access,
+    batch_id: uuid.UUID | str,
+    version: int,
+    lines: Sequence[Line],
+    *,
+    channel: str,
+    execution: Execution | None = None,
+    from_list: bool = False,
 ) -> list[Outcome]:
-    """One outcome a line, in their order; lines that do not apply never keep the others from applying.
+    """One outcome a line, in their order; lines that do not apply never keep the others from applying. `execution` says
+    what a failure means for the rest of the batch; the last approval that names one counts. `from_list`: from a page
+    that shows no cards, so that whatever must be seen has to have been opened.
 
     `version` is the batch's as it was shown. An older one does no harm by itself: a line is refused when its own action
     is not what was shown. Raises Http404 for another team's batch and MissingRight without the right to decide.
     """
     batch = get(access, Batch, batch_id, right=Right.DECIDE)
     with transaction.atomic():
-        deciding = _Deciding(access, batch, version, channel)
+        deciding = _Deciding(access, batch, version, channel, execution)
+        deciding.from_list = from_list
         outcomes = deciding.all(lines)
         if deciding.changed:
+            deciding.store_execution()
             settle_batch(batch)
     return outcomes
 
@@ -168,12 +193,12 @@ def settle_batch(batch: Batch) -> None:
     closed = lifecycle.close_batch(batch.id)
     if closed:
         lifecycle.wake(batch.run_id)
-    run = Run.objects.only("team_id", "last_seq").get(id=batch.run_id)
+    run = Run.objects.only("team_id", "last_seq", "due_at").get(id=batch.run_id)
     transaction.on_commit(lambda: _ring(run, closed), robust=True)
 
 
 def _ring(run: Run, closed: bool) -> None:
-    if closed:
+    if closed and run.due_at is None:  # else the sweeper rings in time
         doorbell.ring(run.id)
     live.ring(run.id, run.last_seq)
     live.ring_inbox(run.team_id)
@@ -182,7 +207,9 @@ def _ring(run: Run, closed: bool) -> None:
 class _Deciding:
     """The lines of one request, within one transaction that holds the run."""
 
-    def __init__(self, access: Access, batch: Batch, version: int, channel: str) -> None:
+    def __init__(
+        self, access: Access, batch: Batch, version: int, channel: str, execution: Execution | None = None
+    ) -> None:
         run = Run.objects.select_for_update(of=("self",), no_key=True).select_related("agent", "agent_version")
         self.run = run.get(id=batch.run_id)
         self.now = timezone.now()
@@ -198,10 +225,20 @@ class _Deciding:
         self.viewed_at = viewing.first_seen(batch, access.user) if channel == "web" else None
         self.together = 1
         self.team = Team.objects.get(id=access.team.id)
+        self.batch = batch
+        self.execution = execution
+        self.cannot_undo = ""
+        self.from_list = False
+        self.seen = seen.seen_by(access, self.actions) if channel == "web" else set()
+
+    def store_execution(self) -> None:
+        if self.execution is not None:
+            Batch.objects.filter(id=self.batch.id).update(execution=self.execution)
 
     def all(self, lines: Sequence[Line]) -> list[Outcome]:
         times = Counter(line.action for line in lines)
         self.together = len(lines)
+        self.cannot_undo = self._cannot_undo(lines)
         return [
             self._invalid(line, "This action is listed more than once.") if times[line.action] > 1 else self._one(line)
             for line in lines
@@ -217,14 +254,28 @@ class _Deciding:
             return self._invalid(line, f"This batch has no version {self.version}; it is at {self.current_version}.")
         return self._stale(line, action) or self._settled(action) or self._verdict(line, action)
 
+    def _must_have_seen(self, action: Action) -> bool:
+        preview = previews.present(action)
+        return excerpts.must_see(action, preview) if self.from_list else preview.is_long
+
+    def _cannot_undo(self, lines: Sequence[Line]) -> str:
+        """Why the batch can't be all or nothing: the first action that would run and that nobody could take back."""
+        if self.execution is not Execution.ALL_OR_NOTHING:
+            return ""
+        approved = {line.action for line in lines if line.verdict is Verdict.APPROVE}
+        would_run = [a for a in self.actions.values() if a.id in approved or a.status == ActionStatus.APPROVED]
+        final = next((action for action in would_run if action.irreversible), None)
+        return f"All or nothing is not possible: “{final.title}” can't be undone." if final else ""
+
     def _stale(self, line: Line, action: Action) -> Outcome | None:
-        if action.status == ActionStatus.SUPERSEDED:
-            new = getattr(action, "superseded_by", None)
+        new = getattr(action, "superseded_by", None)
+        if action.status == ActionStatus.SUPERSEDED or (action.status == ActionStatus.REVOKED and new):
             who = action.decided_by.label if action.decided_by else "Somebody"
+            did = "changed this action" if action.status == ActionStatus.SUPERSEDED else "took the approval back"
             return _outcome(
                 action,
                 Result.STALE,
-                f"{who} changed this action; look at it as it is now.",
+                f"{who} {did}; look at it as it is now.",
                 by=action.decided_by,
                 at=action.decided_at,
                 superseded_by=new.id if new else None,
@@ -280,6 +331,10 @@ class _Deciding:
     def _approve(self, line: Line, action: Action) -> Outcome:
         if barred := duties.bar(self.access, self.run, action, self.team):
             return _outcome(action, Result.FORBIDDEN, barred)
+        if self.cannot_undo:
+            return self._invalid(line, self.cannot_undo)
+        if self.channel == "web" and seen.not_seen(action, self.seen) and self._must_have_seen(action):
+            return self._invalid(line, f"Look at all of it before you approve it: {excerpts.size_of(action)}.")
         if line.args is not None and line.args != action.args:
             return self._approve_edited(line, action)
         if digest_of(action) != action.digest:
@@ -341,8 +396,17 @@ class _Deciding:
         people: list[str] | None = None,
         result: JsonObject | None = None,
     ) -> bool:
+        begins = timing.starts_at(self.run, action, self.now) if status is ActionStatus.APPROVED else None
         return lifecycle.decide(
-            action.id, line.digest, status, by=self.access.user, note=note, released_by=people or [], result=result
+            action.id,
+            line.digest,
+            status,
+            by=self.access.user,
+            note=note,
+            released_by=people or [],
+            starts_at=begins,
+            at=self.now,
+            result=result,
         )
 
     def _applied(self, line: Line, action: Action, word: str, superseded_by: uuid.UUID | None = None) -> Outcome:
@@ -382,6 +446,7 @@ PAST = {
     Verdict.REJECT: "rejected",
     Verdict.ANSWER: "answered",
     Verdict.EDIT: "changed",
+    Verdict.REVOKE: "took back",
     Verdict.HAPPENED: "settled as happened",
     Verdict.DID_NOT_HAPPEN: "settled as not happened",
 }

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from accounts.access import Access, rows
-from approvals import inbox, presenter
-from approvals.presenter import BatchView
+from accounts.access import Access, get, rows
+from approvals import inbox, parts, presenter
+from approvals.rows import view_row
 from runs.models import Batch
 
 KEPT = dt.timedelta(hours=24)
@@ -49,9 +48,13 @@ def catch_up(access: Access, shown: Shown) -> str:
         return ""
     first = not shown.versions
     shown.versions, shown.head = versions, head
-    found = inbox.with_actions(rows(access, Batch)).filter(id__in=changed[:MOST])
-    views = [presenter.view_batch(batch, access) for batch in found]
-    return "".join([_head(*head), *(_batch(view, shown, first) for view in views)])
+    found = inbox.with_rows(rows(access, Batch)).filter(id__in=changed[:MOST])
+    pieces = [_head(*head)]
+    for batch in found:
+        pieces.append(_row(batch, access, shown))
+        if batch.id == shown.opened or not first:
+            pieces.append(_whole(batch.id, access))
+    return "".join(pieces)
 
 
 def _versions(access: Access, shown: Shown) -> Versions:
@@ -69,10 +72,14 @@ def _head(open_count: int, new: int) -> str:
     return render_to_string("approvals/_live_head.html", {"count": presenter.nav_count(open_count), "new": new})
 
 
-def _batch(view: BatchView, shown: Shown, first: bool) -> str:
-    """Its row; and of a batch that is looked at, or that changed under our eyes, the notice and each action's state."""
-    context = {"batch": view, "row": view, "opened_id": shown.opened}
-    parts: Iterable[str] = ["approvals/_batch_row.html"]
-    if view.id == shown.opened or not first:
-        parts = [*parts, "approvals/_batch_notice.html", "approvals/_states.html"]
-    return "".join(render_to_string(part, context) for part in parts)
+def _row(batch: Batch, access: Access, shown: Shown) -> str:
+    context = {"row": view_row(batch, access), "opened_id": shown.opened}
+    return render_to_string("approvals/_batch_row.html", context)
+
+
+def _whole(batch_id: uuid.UUID, access: Access) -> str:
+    """Of a batch that is looked at, or that changed under our eyes: the notice and each action's state."""
+    part, found = parts.part_of(batch_id)
+    view = presenter.view_batch(get(access, found, batch_id), access, part=part)
+    names = ("approvals/_batch_notice.html", "approvals/_states.html")
+    return "".join(render_to_string(name, {"batch": view}) for name in names)

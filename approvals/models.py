@@ -36,6 +36,7 @@ class Verdict(StrEnum):
     REJECT = "reject"
     ANSWER = "answer"
     EDIT = "edit"
+    REVOKE = "revoke"
     HAPPENED = "happened"
     DID_NOT_HAPPEN = "did_not_happen"
 
@@ -140,3 +141,21 @@ class Decision(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("a decision is never deleted by itself")
+
+
+class Shown(models.Model):
+    """That the whole payload of an action was put before a person, as it was then: what its digest names."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    action = models.ForeignKey(Action, on_delete=models.CASCADE, related_name="shown")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    digest = models.CharField(max_length=64)
+    at = models.DateTimeField(auto_now_add=True)
+
+    team_path = "action__run__team_id"
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["action", "user", "digest"], name="shown_once")]
+
+    def __str__(self) -> str:
+        return f"{self.action_id} to {self.user_id}"

@@ -6,20 +6,24 @@ import datetime as dt
 import difflib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 
 from accounts.access import Access, Right
 from accounts.models import User
-from approvals import duties
-from approvals.inbox import PAST, Outcome, Result
+from approvals import alike, duties
+from approvals.inbox import Outcome, Result
 from approvals.models import REASON_WORDS, Decision, Reason, Verdict
-from runs import previews
-from runs.engine.types import WAITING_ACTIONS, ActionStatus, Risk
+from approvals.parts import Part
+from approvals.rows import RowView
+from approvals.standing import ended_by
+from approvals.words import chips, final_line, totals_line
+from runs import excerpts, previews
+from runs.asked import Rung
+from runs.engine.together import dependencies
+from runs.engine.types import WAITING_ACTIONS, ActionStatus, Policy, Risk, ToolGrant
 from runs.models import Action, Batch, Run
-from runs.previews import Effect, Preview, QuestionPreview, counted, money, text_of
+from runs.previews import Preview, QuestionPreview, counted, text_of
 
-MUST_SEE = {Risk.HIGH, Risk.CRITICAL}
 TONES = {Result.STALE: "high", Result.INVALID: "bad", Result.FORBIDDEN: "bad"}
 EXPIRING = dt.timedelta(minutes=30)
 DIFF_CHARACTERS = 20_000  # beyond this a line diff costs more than it shows
@@ -85,10 +89,20 @@ class ActionView:
     result: str
     draft: Draft
     message: Message | None
+    starts_at: dt.datetime | None
+    huge: str  # its size, when only an excerpt stands on the card
+    excerpts: tuple[excerpts.Excerpt, ...]
+    needs: tuple[str, ...] = ()  # titles of what must have happened before it
+    needed_by: tuple[str, ...] = ()  # titles of what falls with it
+    unusual: str = ""
 
     @property
     def title(self) -> str:
-        return self.preview.title
+        return self.preview.title[: previews.TITLE_LENGTH]
+
+    @property
+    def reasoning_is_long(self) -> bool:
+        return previews.is_long(self.reasoning)
 
     @property
     def can_edit(self) -> bool:
@@ -139,10 +153,42 @@ class BatchView:
     totals: str
     final: str
     may_decide: bool
+    execution: str
+    asked: tuple[str, ...]
+    asks_me: bool
+    ladder: tuple[tuple[str, dt.datetime], ...]
+    may_extend: bool
+    extended_by: str
+    runs: tuple[tuple[str, tuple[ActionView, ...]], ...]
+    part: Part
+
+    @property
+    def held(self) -> tuple[ActionView, ...]:
+        """Approved by people, not begun yet: what can still be taken back."""
+        return tuple(action for action in self.actions if action.status == ActionStatus.APPROVED and action.said)
+
+    @property
+    def starts_at(self) -> dt.datetime | None:
+        return max((action.starts_at for action in self.held if action.starts_at), default=None)
+
+    @property
+    def final_nouns(self) -> str:
+        """What stands against all or nothing: `the refund and the email`."""
+        nouns = [action.preview.noun for action in self.actions if action.irreversible]
+        return final_line(nouns).removesuffix(" cannot be undone.")[:120].lower() if nouns else ""
+
+    @property
+    def on_the_page(self) -> list[tuple[uuid.UUID, str]]:
+        """Id and digest of what must be seen before it is decided and stands here as a whole."""
+        return [(action.id, action.digest) for action in self.open_actions if action.must_see and not action.huge]
+
+    @property
+    def why_is_long(self) -> bool:
+        return previews.is_long(self.why)
 
     @property
     def things(self) -> str:
-        return counted(len(self.actions), "thing", "things")
+        return counted(self.part.total, "thing", "things")
 
     @property
     def open_actions(self) -> tuple[ActionView, ...]:
@@ -187,19 +233,25 @@ def view_batch(
     *,
     drafts: Mapping[uuid.UUID, Draft] | None = None,
     outcomes: Iterable[Outcome] = (),
+    part: Part | None = None,
 ) -> BatchView:
     # What applied is seen on the card itself; what did not has to be said.
     messages = {outcome.action: message_of(outcome) for outcome in outcomes if outcome.result is not Result.APPLIED}
     rows = list(batch.actions.all())
-    actions = tuple(
-        view_action(action, batch.run, access, (drafts or {}).get(action.id, Draft()), messages.get(action.id))
-        for action in rows
+    actions = _in_company(
+        batch,
+        rows,
+        [
+            view_action(action, batch.run, access, (drafts or {}).get(action.id, Draft()), messages.get(action.id))
+            for action in rows
+        ],
     )
     agent = str(batch.run.agent_version.definition.get("name") or batch.run.agent.slug)
     waiting = [action for action in actions if action.can_decide and action.kind == "action"] or [
         action for action in actions if action.kind == "action"
     ]
-    ended, ended_at = _ended(batch, rows)
+    ended, ended_at = ended_by(batch, rows)
+    asked = list(batch.asked.all())
     return BatchView(
         id=batch.id,
         title=batch.title,
@@ -211,7 +263,7 @@ def view_batch(
         expires_at=batch.expires_at,
         is_open=batch.status == "open",
         actions=actions,
-        effects=_effects(actions),
+        effects=chips([action.preview.effect for action in actions]),
         risk=max((action.risk for action in actions), key=_level, default=Risk.LOW),
         votes=_votes(actions),
         ended=ended,
@@ -219,11 +271,67 @@ def view_batch(
         totals=totals_line([action.preview.effect for action in waiting]),
         final=final_line([action.preview.noun for action in waiting if action.irreversible]),
         may_decide=access.may(Right.DECIDE),
+        execution=batch.execution,
+        asked=tuple(person.label for person in asked),
+        asks_me=not asked or access.user in asked,
+        ladder=tuple((_rung_words(rung), rung.due_at) for rung in batch.rungs.all() if rung.done_at is None),
+        may_extend=batch.status == "open" and batch.extended_at is None and access.may(Right.DECIDE),
+        extended_by=batch.extended_by.label if batch.extended_by else "",
+        part=part or Part(first=0, total=len(actions)),
+        runs=tuple(
+            (run.words, tuple(actions[place] for place in run.places))
+            for run in alike.runs(actions, {action.id: action.unusual for action in actions if action.unusual})
+        ),
     )
 
 
+def _rung_words(rung: Rung) -> str:
+    match rung.kind:
+        case "remind":
+            return "a reminder"
+        case "widen":
+            return f"{' and '.join(rung.people)} asked too"
+    return "rejected, and nothing runs"
+
+
+def _in_company(batch: Batch, rows: Sequence[Action], views: Sequence[ActionView]) -> tuple[ActionView, ...]:
+    """Each action with what it has to do with the others of its batch."""
+    unlike = alike.unusual(views)
+    needs = dependencies(rows, _grants(batch.run))
+    titles = {row.intent: view.title for row, view in zip(rows, views, strict=True)}
+    needed_by: dict[str, list[str]] = {}
+    for intent, others in needs.items():
+        for other in others:
+            needed_by.setdefault(other, []).append(titles[intent])
+    return tuple(
+        replace(
+            view,
+            needs=tuple(titles[intent] for intent in needs.get(row.intent, ())),
+            needed_by=tuple(needed_by.get(row.intent, ())),
+            unusual=unlike.get(row.id, ""),
+        )
+        for row, view in zip(rows, views, strict=True)
+    )
+
+
+def _grants(run: Run) -> dict[str, ToolGrant]:
+    """Only what dependencies read; the definition was validated when it was saved."""
+    tools = run.agent_version.definition.get("tools") or ()
+    return {
+        tool["name"]: ToolGrant(name=tool["name"], policy=Policy(tool["policy"]), after=tuple(tool["after"]))
+        for tool in tools
+        if tool.get("after")
+    }
+
+
 def view_action(
-    action: Action, run: Run, access: Access, draft: Draft | None = None, message: Message | None = None
+    action: Action,
+    run: Run,
+    access: Access,
+    draft: Draft | None = None,
+    message: Message | None = None,
+    *,
+    whole: bool = False,
 ) -> ActionView:
     preview = previews.present(action)
     said = tuple(action.decisions.all())
@@ -233,6 +341,7 @@ def view_action(
     pending = action.status == ActionStatus.PENDING and action.kind == "action"
     barred = duties.bar(access, run, action) if pending and may_decide else ""
     earlier = list(action.supersedes.decisions.all()) if action.supersedes else []
+    huge = not whole and excerpts.is_huge(action)
     return ActionView(
         id=action.id,
         batch_id=action.batch_id or uuid.UUID(int=0),
@@ -249,7 +358,7 @@ def view_action(
         note=action.note,
         irreversible=action.irreversible and action.kind == "action",
         held=action.held and action.status == ActionStatus.APPROVED,
-        must_see=Risk(action.risk) in MUST_SEE or preview.is_long,
+        must_see=excerpts.must_see(action, preview),
         waits=waits,
         can_decide=waits and may_decide and not (mine and action.status == ActionStatus.PENDING),
         barred=barred,
@@ -262,6 +371,9 @@ def view_action(
         result=text_of(action.result, ""),
         draft=draft or Draft(),
         message=message,
+        starts_at=action.starts_at if action.status == ActionStatus.APPROVED else None,
+        huge=excerpts.size_of(action) if huge else "",
+        excerpts=excerpts.excerpts_of(action) if huge else (),
     )
 
 
@@ -271,61 +383,6 @@ def message_of(outcome: Outcome) -> Message:
 
 def reasons() -> list[tuple[str, str]]:
     return [(reason.value, REASON_WORDS[reason]) for reason in Reason]
-
-
-# --- lines of words --------------------------------------------------------------------------------------------------
-
-
-def totals_line(effects: Sequence[Effect]) -> str:
-    """`Sends $84.00, changes 1 record, emails 1 person.`"""
-    terms = [f"sends {' and '.join(_sums(effects))}"] if any(effect.amount is not None for effect in effects) else []
-    for verb, one, many in dict.fromkeys((e.verb, e.one, e.many) for e in effects if e.amount is None):
-        same = [effect for effect in effects if (effect.verb, effect.one) == (verb, one) and effect.amount is None]
-        terms.append(f"{verb} {counted(_count(same), one, many)}")
-    line = ", ".join(terms)
-    return f"{line[:1].upper()}{line[1:]}." if line else ""
-
-
-def final_line(nouns: Sequence[str]) -> str:
-    """`The refund and the email cannot be undone.`"""
-    terms = [
-        f"the {noun}" if nouns.count(noun) == 1 else counted(nouns.count(noun), noun, plural(noun))
-        for noun in dict.fromkeys(nouns)
-    ]
-    if not terms:
-        return ""
-    line = f"{', '.join(terms[:-1])} and {terms[-1]}" if len(terms) > 1 else terms[0]
-    return f"{line[:1].upper()}{line[1:]} cannot be undone."
-
-
-def plural(noun: str) -> str:
-    return f"{noun}s"
-
-
-def _sums(effects: Sequence[Effect]) -> list[str]:
-    sums: dict[str, Decimal] = {}
-    for effect in effects:
-        if effect.amount is not None:
-            sums[effect.currency] = sums.get(effect.currency, Decimal(0)) + effect.amount
-    return [money(total, currency) for currency, total in sums.items()]
-
-
-def _count(effects: Sequence[Effect]) -> int:
-    """People are counted once, however many e-mails they get."""
-    if any(effect.people for effect in effects):
-        return len({person.casefold() for effect in effects for person in effect.people})
-    return sum(effect.count for effect in effects)
-
-
-def _effects(actions: Sequence[ActionView]) -> tuple[tuple[str, str], ...]:
-    """Icon and words for the row of the list: `$84.00`, `1 record`, `1 email`."""
-    effects = [action.preview.effect for action in actions]
-    chips = [("banknote", total) for total in _sums(effects)]
-    for icon, one, many in dict.fromkeys((e.icon, e.one, e.many) for e in effects if e.amount is None):
-        same = [effect for effect in effects if (effect.icon, effect.one) == (icon, one) and effect.amount is None]
-        words = ("email", "emails") if icon == "mail" else (one, many)
-        chips.append((icon, counted(sum(effect.count for effect in same), *words)))
-    return tuple(chips)
 
 
 def _votes(actions: Sequence[ActionView]) -> str:
@@ -376,22 +433,6 @@ def _line_diff(before: str, after: str) -> tuple[tuple[str, str], ...]:
     return diff or (("old", before), ("new", after))
 
 
-def _ended(batch: Batch, rows: Sequence[Action]) -> tuple[str, dt.datetime | None]:
-    """`Marco Ruiz approved this batch`, or who decided what when several did; empty while it is open."""
-    if batch.status == "open":
-        return "", None
-    said = [each for action in rows for each in action.decisions.all() if each.verdict != Verdict.EDIT]
-    if not said:
-        expired = any(action.status == ActionStatus.EXPIRED for action in rows)
-        return "Nobody decided in time, so nothing ran" if expired else "This batch was withdrawn", batch.closed_at
-    people = list(dict.fromkeys(each.actor.label for each in said))
-    verdicts = list(dict.fromkeys(each.verdict for each in said))
-    who = people[0] if len(people) == 1 else f"{', '.join(people[:-1])} and {people[-1]}"
-    word = PAST[Verdict(verdicts[0])] if len(verdicts) == 1 else "decided"
-    word = "settled" if word.startswith("settled") else word
-    return f"{who} {word} this batch", max(each.at for each in said)
-
-
 def _floor(run: Run, tool: str) -> float | None:
     """The confidence this tool needs to run alone, where its policy is by confidence."""
     for grant in run.agent_version.definition.get("tools") or ():
@@ -428,15 +469,15 @@ class Counts:
         return f"{counted(self.actions, 'action', 'actions')} in {counted(self.batches, 'batch', 'batches')}"
 
 
-def count(views: Sequence[BatchView], now: dt.datetime) -> Counts:
+def count(views: Sequence[RowView], now: dt.datetime) -> Counts:
     groups = {
-        "mine": frozenset(view.id for view in views if any(not action.barred for action in view.open_actions)),
+        "mine": frozenset(view.id for view in views if view.is_mine),
         "two_person": frozenset(view.id for view in views if view.needs_two),
         "expiring": frozenset(view.id for view in views if view.expires_at - now < EXPIRING),
     }
     return Counts(
         batches=len(views),
-        actions=sum(action.waits for view in views for action in view.actions),
+        actions=sum(view.waiting for view in views),
         mine=len(groups["mine"]),
         two_person=len(groups["two_person"]),
         expiring=len(groups["expiring"]),

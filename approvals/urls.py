@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import more_views, notice_views, proof_views, views
+from approvals import across_views, more_views, notice_views, proof_views, views
 
 app_name = "approvals"
 
@@ -22,7 +22,12 @@ urlpatterns = [
     path("later/", more_views.later, name="later"),
     path("later/<uuid:look_id>", more_views.look, name="look"),
     path("", views.inbox_page, name="inbox"),
+    path("actions/", across_views.page, name="across"),
+    path("actions/decide", across_views.decide, name="across_decide"),
     path("<uuid:batch_id>/", views.batch_page, name="batch"),
     path("<uuid:batch_id>/decide", views.decide, name="decide"),
+    path("<uuid:batch_id>/undo", views.undo, name="undo"),
+    path("<uuid:batch_id>/extend", views.extend, name="extend"),
     path("<uuid:batch_id>/actions/<uuid:action_id>/", views.edit, name="edit"),
+    path("<uuid:batch_id>/actions/<uuid:action_id>/whole", views.whole, name="whole"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -17,12 +17,17 @@ from django.views.decorators.vary import vary_on_headers
 
 from accounts.access import Right, get
 from accounts.http import HttpRequest
-from approvals import editing, forms, inbox, presenter, viewing
+from approvals import editing, escalation, forms, inbox, parts, presenter, seen, viewing
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
+from approvals.parts import Part
 from approvals.presenter import BatchView, Draft
+from approvals.rows import RowView, view_row
+from approvals.toasts import undo_toast
+from approvals.undo import revoke
 from runs import previews
 from runs.engine.types import ActionStatus, JsonObject
+from runs.errors import Conflict
 from runs.models import Action, Batch
 
 PAGE = 100
@@ -34,9 +39,10 @@ def inbox_page(request: HttpRequest) -> HttpResponse:
     if request.GET.get("show") == "decided":
         return render(request, "approvals/decided.html", _decided(request))
     context = _list(request)
-    first = context["views"][0] if context["views"] else None
+    first = _view(request, context["views"][0].id)[0] if context["views"] else None
     if first is not None:
         viewing.note(request.access, get(request.access, Batch, first.id))
+        seen.record(request.access, first.on_the_page)
     # On a phone the list comes first; elsewhere there is room for the batch that expires soonest.
     return render(request, "approvals/inbox.html", {**context, "batch": first, "opened": False})
 
@@ -44,9 +50,8 @@ def inbox_page(request: HttpRequest) -> HttpResponse:
 @require_GET
 @vary_on_headers("HX-Request")
 def batch_page(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
-    batch = _load(request, batch_id)
-    viewing.note(request.access, batch)
-    return _page(request, batch)
+    viewing.note(request.access, get(request.access, Batch, batch_id))
+    return _page(request, batch_id)
 
 
 @require_POST
@@ -57,7 +62,11 @@ def decide(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
     except ValueError:
         return HttpResponseBadRequest("This form is not one that the page shows. Nothing was decided.")
     lines = post.lines
-    outcomes = inbox.decide(request.access, batch_id, post.version, lines, channel="web") if lines else []
+    outcomes = (
+        inbox.decide(request.access, batch_id, post.version, lines, channel="web", execution=post.execution)
+        if lines
+        else []
+    )
     refused = {outcome.action for outcome in outcomes if outcome.result is not Result.APPLIED}
     if not lines:
         messages.warning(request, "Nothing is selected, so nothing was decided.")
@@ -69,7 +78,57 @@ def decide(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
     if not request.htmx and lines and not refused:
         return redirect("approvals:batch", batch_id)
     status = 422 if any(outcome.result is Result.INVALID for outcome in outcomes) else 200
-    return _page(request, _load(request, batch_id), status=status, drafts=kept, outcomes=outcomes)
+    approved = {line.action for line in lines if line.verdict is Verdict.APPROVE} - refused
+    return _page(request, batch_id, status=status, drafts=kept, outcomes=outcomes, approved=approved)
+
+
+@require_GET
+@vary_on_headers("HX-Request")
+def whole(request: HttpRequest, batch_id: uuid.UUID, action_id: uuid.UUID) -> HttpResponse:
+    """An action with all of its payload: into its card, or as a page of its own. That it was shown is recorded."""
+    batch, _ = _load(request, batch_id, holding=action_id)
+    action = next((each for each in batch.actions.all() if each.id == action_id), None)
+    if action is None:
+        raise Http404("No such action.")
+    view = presenter.view_action(action, batch.run, request.access, whole=True)
+    seen.record(request.access, [(action.id, action.digest)])
+    page = "approvals/_whole.html" if request.htmx else "approvals/whole.html"
+    return render(request, page, {"action": view, "batch_id": batch_id})
+
+
+@require_POST
+def undo(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
+    """Takes approvals back that have not begun; the same without scripts."""
+    get(request.access, Batch, batch_id, right=Right.DECIDE)
+    try:
+        taken = forms.read_taken(request.POST)
+    except ValueError:
+        return HttpResponseBadRequest("This form is not one that the page shows. Nothing was changed.")
+    outcomes = revoke(request.access, batch_id, taken, channel="web")
+    back = sum(outcome.result is Result.APPLIED for outcome in outcomes)
+    late = next((outcome.detail for outcome in outcomes if outcome.result is not Result.APPLIED), "")
+    if back:
+        words = "1 approval was" if back == 1 else f"{back} approvals were"
+        messages.success(request, f"{words} taken back. Nothing of it has run.")
+    if late or not outcomes:
+        messages.warning(request, late or "There was nothing to take back.")
+    if not request.htmx:
+        return redirect("approvals:batch", batch_id)
+    return _page(request, batch_id)
+
+
+@require_POST
+def extend(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
+    """As much time again, once."""
+    try:
+        escalation.extend(request.access, batch_id)
+    except Conflict as error:
+        messages.warning(request, error.detail)
+    else:
+        messages.success(request, "There is as much time again to decide.")
+    if not request.htmx:
+        return redirect("approvals:batch", batch_id)
+    return _page(request, batch_id)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -122,39 +181,66 @@ def _decide_edit(request: HttpRequest, action: Action, args: JsonObject) -> Outc
 # --- pages and fragments ---------------------------------------------------------------------------------------------
 
 
-def _load(request: HttpRequest, batch_id: uuid.UUID) -> Batch:
-    return get(request.access, inbox.with_actions(Batch.objects.all()), batch_id)
+def _load(request: HttpRequest, batch_id: uuid.UUID, *, holding: uuid.UUID | None = None) -> tuple[Batch, Part]:
+    """A batch with the part of it that is asked for, or that holds an action."""
+    asked = request.POST.get("from") or request.GET.get("from") or ""
+    first = int(asked) if asked.isdecimal() and len(asked) < 6 else None
+    part, found = parts.part_of(batch_id, first, holding=holding)
+    return get(request.access, found, batch_id), part
+
+
+def _view(
+    request: HttpRequest, batch_id: uuid.UUID, *, holding: uuid.UUID | None = None, **more: Any
+) -> tuple[BatchView, RowView]:
+    batch, part = _load(request, batch_id, holding=holding)
+    view = presenter.view_batch(batch, request.access, part=part, **more)
+    return view, view_row(batch, request.access) if part.total <= parts.PART else _row(request, batch_id)
 
 
 def _page(
     request: HttpRequest,
-    batch: Batch,
+    batch_id: uuid.UUID,
     *,
     status: int = 200,
+    holding: uuid.UUID | None = None,
     drafts: Mapping[uuid.UUID, Draft] | None = None,
     outcomes: Iterable[Outcome] = (),
+    approved: Collection[uuid.UUID] = (),
     **more: Any,
 ) -> HttpResponse:
     """The whole page, or for htmx the batch with its row and the counts, which go to their places by id."""
-    view = presenter.view_batch(batch, request.access, drafts=drafts, outcomes=outcomes)
+    view, row = _view(request, batch_id, holding=holding, drafts=drafts, outcomes=outcomes)
+    seen.record(request.access, view.on_the_page)
     fragment = bool(request.htmx) and not request.htmx.history_restore_request
     shared = {"batch": view, "reasons": presenter.reasons(), "opened": True, **more}
     if fragment:
         count = presenter.nav_count(inbox.open_count(request.access))
         return render(
-            request, "approvals/_batch_answer.html", {**shared, "count": count, "is_fragment": True}, status=status
+            request,
+            "approvals/_batch_answer.html",
+            {
+                **shared,
+                "row": row,
+                "count": count,
+                "is_fragment": True,
+                "toast": undo_toast(view, approved),
+            },
+            status=status,
         )
-    return render(request, "approvals/inbox.html", {**_list(request, view), **shared}, status=status)
+    return render(request, "approvals/inbox.html", {**_list(request, row), **shared}, status=status)
 
 
 def _card(request: HttpRequest, action: Action) -> HttpResponse:
     """One card alone, as it stands now, with what the change of it changes elsewhere."""
-    view = presenter.view_batch(_load(request, action.batch_id or uuid.UUID(int=0)), request.access)
+    view, row = _view(request, action.batch_id or uuid.UUID(int=0), holding=action.id)
     card = next((each for each in view.actions if each.id == action.id), None)
     if card is None:
         raise Http404("No such action.")
+    seen.record(request.access, view.on_the_page)
     return render(
-        request, "approvals/_card_answer.html", {"batch": view, "action": card, "reasons": presenter.reasons()}
+        request,
+        "approvals/_card_answer.html",
+        {"batch": view, "action": card, "row": row, "reasons": presenter.reasons()},
     )
 
 
@@ -167,19 +253,19 @@ def _editing(
     status: int = 200,
 ) -> HttpResponse:
     form: dict[str, Any] = {"editing": action.id, "fields": fields, "general_errors": list(general)}
-    batch = _load(request, action.batch_id or uuid.UUID(int=0))
+    batch_id = action.batch_id or uuid.UUID(int=0)
     if not request.htmx or request.htmx.history_restore_request:
-        return _page(request, batch, status=status, **form)
-    view = presenter.view_batch(batch, request.access)
+        return _page(request, batch_id, status=status, holding=action.id, **form)
+    view, _ = _view(request, batch_id, holding=action.id)
     card = next(each for each in view.actions if each.id == action.id)
     context = {"batch": view, "action": card, "reasons": presenter.reasons(), **form}
     return render(request, "approvals/_action.html", context, status=status)
 
 
-def _list(request: HttpRequest, opened: BatchView | None = None) -> dict[str, Any]:
+def _list(request: HttpRequest, opened: RowView | None = None) -> dict[str, Any]:
     """The left pane. A batch that is open but no longer pending still has its row, so that nothing vanishes."""
-    batches = list(inbox.batches(request.access)[:PAGE])
-    views = [presenter.view_batch(batch, request.access) for batch in batches]
+    batches = list(inbox.batches(request.access, rows_only=True)[:PAGE])
+    views = [view_row(batch, request.access) for batch in batches]
     counts = presenter.count(views, timezone.now())
     show = request.GET.get("show", "")
     if show in FILTERS:
@@ -199,6 +285,10 @@ def _list(request: HttpRequest, opened: BatchView | None = None) -> dict[str, An
         "newest": max((batch.id for batch in batches), default=uuid.UUID(int=0)),
         "reasons": presenter.reasons(),
     }
+
+
+def _row(request: HttpRequest, batch_id: uuid.UUID) -> RowView:
+    return view_row(get(request.access, inbox.with_rows(Batch.objects.all()), batch_id), request.access)
 
 
 def _filters(counts: presenter.Counts, show: str) -> list[dict[str, Any]]:

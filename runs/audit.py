@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from accounts import receipts
@@ -38,6 +39,9 @@ FACTS = (
     "held",
     "plan_summary",
     "preview",
+    "preview_type",
+    "amount",
+    "currency",
     "preconditions",
     "supersedes_id",
     "created_at",
@@ -53,6 +57,7 @@ STATE = (
     "result",
     "expires_at",
     "decided_at",
+    "starts_at",
     "executed_at",
 )
 BATCH = ("run_id", "key", "number", "intents", "title", "why", "created_at")
@@ -116,7 +121,7 @@ def digest_of_columns(row: Any, columns: Iterable[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
+    if isinstance(value, uuid.UUID | Decimal):
         return str(value)
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).isoformat(timespec="microseconds")

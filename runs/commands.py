@@ -13,10 +13,11 @@ from django.db import transaction
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
 from runs import filtering, lifecycle, live, settled, starting
+from runs.asked import RunMessage
 from runs.doorbell import ring
 from runs.engine.types import Mode
 from runs.errors import Conflict, Invalid
-from runs.models import Agent, Run, RunMessage
+from runs.models import Agent, Run
 from runs.schemas import TASK_BYTES, AgentIn, LimitsIn
 
 MOST_MESSAGE_CHARACTERS = 20_000

@@ -16,12 +16,13 @@ from django.db import transaction
 from accounts.access import Access, Right, get, rows
 from accounts.ids import new_id
 from runs import documents, filtering, live, starting
+from runs.asked import RunMessage
 from runs.doorbell import ring
 from runs.engine.context import as_text
 from runs.engine.forking import Entry, replayed
 from runs.engine.types import StepKind, StepStatus
 from runs.errors import Invalid
-from runs.models import Agent, Run, RunMessage, SearchDocument, Step, StepPayload
+from runs.models import Agent, Run, SearchDocument, Step, StepPayload
 from runs.schemas import TASK_BYTES, LimitsIn
 from runs.storable import storable
 

@@ -5,7 +5,7 @@
 
     pending -> approved -> executing -> succeeded | failed | unknown -> succeeded | failed
     pending -> rejected | answered | expired | cancelled | superseded
-    approved -> cancelled | stale | expired | revoked
+    approved -> cancelled | stale | expired | revoked      succeeded -> cancelled (undone)
 
 Functions return whether they changed the row: False means that somebody else was first, never an error by itself.
 Callers that need several of them to hold together open the transaction.
@@ -18,7 +18,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from runs.engine.types import ENDED, WAITING_ACTIONS, ActionStatus, RunStatus, StopReason
@@ -86,11 +87,26 @@ def park_until(run_id: uuid.UUID, owner: str, due_at: dt.datetime) -> bool:
 
 
 def wake(run_id: uuid.UUID) -> bool:
-    """waiting -> queued, once nobody is asked any more and no run below works; the wait is added to the run's."""
+    """waiting -> queued, once nobody is asked any more and no run below works; the wait is added to the run's. Not to
+    be taken before the last approval can't be taken back any more."""
     open_batch = Batch.objects.filter(run_id=run_id, status="open")
     if open_batch.exists() or Run.objects.filter(parent_id=run_id, status__in=ALIVE).exists():
         return False
-    return _back_to_queue(run_id, RunStatus.WAITING)
+    approved = Action.objects.filter(run_id=run_id, status=ActionStatus.APPROVED, starts_at__gt=timezone.now())
+    return _back_to_queue(run_id, RunStatus.WAITING, due_at=approved.aggregate(last=Max("starts_at"))["last"])
+
+
+def wait_again(run_id: uuid.UUID) -> bool:
+    """queued -> waiting: an approval was taken back, so people are asked once more. What was counted ahead of the time
+    it would have started goes off the run's wait."""
+    queued = Run.objects.filter(id=run_id, status=RunStatus.QUEUED)
+    due = queued.values_list("due_at", flat=True).first()
+    now = timezone.now()
+    ahead = max(0, int((due - now).total_seconds() * 1000)) if due else 0
+    spent = Greatest(F("wait_ms") - ahead, 0)
+    return (
+        queued.filter(due_at=due).update(status=RunStatus.WAITING, waiting_since=now, due_at=None, wait_ms=spent) == 1
+    )
 
 
 def resume(run_id: uuid.UUID) -> bool:
@@ -98,6 +114,17 @@ def resume(run_id: uuid.UUID) -> bool:
     if _back_to_queue(run_id, RunStatus.PAUSED):
         return True
     return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="") == 1
+
+
+def execute_dry_run(run_id: uuid.UUID) -> bool:
+    """dry_run_ready -> queued: a person chose what of it to carry out."""
+    ready = Run.objects.filter(id=run_id, status=RunStatus.DRY_RUN_READY)
+    return (
+        ready.update(
+            status=RunStatus.QUEUED, stop_reason=None, stop_detail="", ended_at=None, due_at=None, rung_at=None, wish=""
+        )
+        == 1
+    )
 
 
 def request_pause(run_id: uuid.UUID) -> bool:
@@ -136,7 +163,9 @@ def decide(
     by: Any,
     note: str,
     released_by: list[str],
+    starts_at: dt.datetime | None = None,
     result: Any = None,
+    at: dt.datetime | None = None,
 ) -> bool:
     """pending -> approved | rejected | answered, while it has not expired and is still what was shown. `result` is what
     an answer holds besides its text."""
@@ -146,9 +175,10 @@ def decide(
         waiting.update(
             status=verdict,
             decided_by=by,
-            decided_at=now,
+            decided_at=at or now,
             note=note,
             released_by=released_by,
+            starts_at=starts_at,
             result=result,
             version=F("version") + 1,
         )
@@ -172,12 +202,22 @@ def supersede(action_id: uuid.UUID, digest: str, *, by: Any) -> bool:
     return _move(action_id, ActionStatus.PENDING, ActionStatus.SUPERSEDED, digest=digest, decided_by=by)
 
 
+def plan_again(action_id: uuid.UUID, digest: str) -> bool:
+    """pending | approved -> superseded, of a dry run's proposal: the same call, planned on the world as it is now."""
+    return any(
+        _move(action_id, status, ActionStatus.SUPERSEDED, digest=digest)
+        for status in (ActionStatus.PENDING, ActionStatus.APPROVED)
+    )
+
+
 def begin_execution(action_id: uuid.UUID, digest: str) -> bool:
-    """approved -> executing, not expired: the claim that makes a second execution impossible."""
+    """approved -> executing, not expired and not too early to be taken back: the claim that makes a second execution
+    impossible."""
     now = timezone.now()
     return (
         Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.APPROVED)
         .filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+        .filter(Q(starts_at__isnull=True) | Q(starts_at__lte=now))
         .update(status=ActionStatus.EXECUTING, executed_at=now, version=F("version") + 1)
         == 1
     )
@@ -206,6 +246,17 @@ def lose_execution(action_id: uuid.UUID, batch: Batch) -> bool:
 def retire(action_id: uuid.UUID, status: ActionStatus, reason: str) -> bool:
     """approved -> cancelled | stale | expired | revoked: it will not run, and the row says why."""
     return _move(action_id, ActionStatus.APPROVED, status, note=reason)
+
+
+def revoke(action_id: uuid.UUID, digest: str, *, by: Any) -> bool:
+    """approved -> revoked: a person took the approval back before it began."""
+    note = f"{by.label} took the approval back before it began."
+    return _move(action_id, ActionStatus.APPROVED, ActionStatus.REVOKED, digest=digest, note=note, decided_by=by)
+
+
+def undone(action_id: uuid.UUID, note: str) -> bool:
+    """succeeded -> cancelled: its effect was taken back."""
+    return _move(action_id, ActionStatus.SUCCEEDED, ActionStatus.CANCELLED, note=note)
 
 
 def expire(action_id: uuid.UUID) -> bool:
@@ -239,6 +290,11 @@ def close_batch(batch_id: uuid.UUID) -> bool:
     return Batch.objects.filter(id=batch_id, status="open").update(status="closed", closed_at=timezone.now()) == 1
 
 
+def reopen_batch(batch_id: uuid.UUID) -> bool:
+    """closed -> open: an approval of it was taken back."""
+    return Batch.objects.filter(id=batch_id, status="closed").update(status="open", closed_at=None) == 1
+
+
 def close_batches(run_id: uuid.UUID) -> int:
     return Batch.objects.filter(run_id=run_id, status="open").update(status="closed", closed_at=timezone.now())
 
@@ -265,16 +321,17 @@ def _move(action_id: uuid.UUID, old: ActionStatus, new: ActionStatus, digest: st
     return rows.update(status=new, decided_at=timezone.now(), version=F("version") + 1, **also) == 1
 
 
-def _back_to_queue(run_id: uuid.UUID, status: RunStatus) -> bool:
-    return _end_wait(run_id, status, {"status": RunStatus.QUEUED, "due_at": None, "rung_at": None})
+def _back_to_queue(run_id: uuid.UUID, status: RunStatus, due_at: dt.datetime | None = None) -> bool:
+    changes = {"status": RunStatus.QUEUED, "due_at": due_at, "rung_at": None}
+    return _end_wait(run_id, status, changes, until=due_at)
 
 
-def _end_wait(run_id: uuid.UUID, status: RunStatus, changes: dict[str, Any]) -> bool:
+def _end_wait(run_id: uuid.UUID, status: RunStatus, changes: dict[str, Any], until: dt.datetime | None = None) -> bool:
     """Leaves `status`, adding the time waited. Conditional on the wait that was read, so no wait counts twice."""
     since = Run.objects.filter(id=run_id, status=status).values_list("waiting_since", flat=True).first()
     if since is None:
         return False
-    waited = int((timezone.now() - since).total_seconds() * 1000)
+    waited = int(((until or timezone.now()) - since).total_seconds() * 1000)
     return (
         Run.objects.filter(id=run_id, status=status, waiting_since=since).update(
             wait_ms=F("wait_ms") + waited, waiting_since=None, **changes

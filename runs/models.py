@@ -15,8 +15,9 @@ from django.db.models import Q
 
 from accounts.ids import new_id
 from accounts.models import Team
+from runs.asked import Chosen, Rung, RunMessage  # noqa: F401  (Django finds an app's models here)
 from runs.engine.breakers import State
-from runs.engine.types import ActionStatus, Mode, Risk, RunStatus, StepKind, StepStatus, StopReason
+from runs.engine.types import ActionStatus, Execution, Mode, Risk, RunStatus, StepKind, StepStatus, StopReason
 
 TITLE_LENGTH = 72
 
@@ -314,10 +315,14 @@ class Batch(models.Model):
     title = models.CharField(max_length=200)
     why = models.TextField(blank=True)
     status = models.CharField(max_length=12, default="open", choices=[("open", "open"), ("closed", "closed")])
+    execution = models.CharField(max_length=16, choices=choices(Execution), default=Execution.INDEPENDENT)
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
+    extended_at = models.DateTimeField(null=True)
+    extended_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     closed_at = models.DateTimeField(null=True)
+    asked = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="+")  # nobody named: all who may decide
 
     team_path = "run__team_id"
 
@@ -358,6 +363,9 @@ class Action(models.Model):
     held = models.BooleanField(default=False)
     plan_summary = models.CharField(max_length=300, blank=True)
     preview = models.JSONField(null=True)
+    preview_type = models.CharField(max_length=12, blank=True)
+    amount = models.DecimalField(max_digits=20, decimal_places=6, null=True)  # of money that moves, in `currency`
+    currency = models.CharField(max_length=12, blank=True)
     preconditions = models.JSONField(default=dict)
     supersedes = models.OneToOneField("self", on_delete=models.SET_NULL, null=True, related_name="superseded_by")
     status = models.CharField(max_length=12, choices=choices(ActionStatus))
@@ -369,9 +377,13 @@ class Action(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True)
     decided_at = models.DateTimeField(null=True)
+    starts_at = models.DateTimeField(null=True)  # an approved action is not begun before; null is at once
+    checked_at = models.DateTimeField(null=True)  # of a dry run: when what it was planned on was last looked at
+    changed = models.TextField(blank=True)  # and what of it had changed then, in words
     executed_at = models.DateTimeField(null=True)
 
     team_path = "run__team_id"
+    is_edited = False  # set where a whole chain of edits is read
 
     class Meta:
         ordering = ["run", "position", "created_at"]
@@ -388,25 +400,6 @@ class Action(models.Model):
 
     def __str__(self) -> str:
         return self.title
-
-
-class RunMessage(models.Model):
-    """What a person told a running agent; delivered before its next model call."""
-
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="messages")
-    sender = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    text = models.TextField()
-    created_at = models.DateTimeField(auto_now_add=True)
-    delivered_seq = models.PositiveIntegerField(null=True)
-
-    team_path = "run__team_id"
-
-    class Meta:
-        ordering = ["created_at", "id"]
-
-    def __str__(self) -> str:
-        return self.text[:40]
 
 
 class TeamMonth(models.Model):

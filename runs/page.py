@@ -18,9 +18,10 @@ from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows
 from runs import presenters
+from runs.asked import RunMessage
 from runs.ending import Ending, ending_of
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Mode, RunStatus
-from runs.models import Batch, Run, RunMessage
+from runs.models import Batch, Run
 from runs.step_rows import counts_by_filter
 
 WARN_FROM = 0.8

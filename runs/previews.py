@@ -16,12 +16,13 @@ from typing import Any, ClassVar
 from runs.engine import raising
 from runs.engine.types import JsonObject
 from runs.models import Action
+from runs.texts import everything
 
 LONG_LINES = 24
 LONG_CHARACTERS = 1600
 TITLE_LENGTH = 200
+LARGEST_AMOUNT = Decimal(10**13)  # the column's; a larger one is shown as it is, and found as this
 EMPTY = ""
-
 VERBS = {
     "amount": {"refund": "refund", "pay": "payment", "charge": "charge", "transfer": "transfer", "credit": "credit"},
     "record": {"change": "change", "create": "new record", "delete": "deletion", "update": "change"},
@@ -153,12 +154,25 @@ def present(action: Action) -> Preview:
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation):
         return _arguments(action)
     rest = _not_shown(action.args, shown)
-    return replace(shown, rest=rest, is_long=shown.is_long or any(is_long(value) for _, value in rest))
+    return replace(shown, rest=rest, is_long=shown.is_long or is_long(everything(action), twice=True))
 
 
 def title_of(action: Action) -> str:
-    title = present(action).title
-    return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1] + "…"
+    return _title(present(action))
+
+
+def describe(row: Action) -> None:
+    """Sets what lists show, filter and sum: title, type of preview, amount and currency."""
+    shown = present(row)
+    row.title, row.preview_type = _title(shown), shown.kind
+    row.amount, row.currency = None, ""
+    if shown.effect.amount is not None:
+        row.amount = max(-LARGEST_AMOUNT, min(LARGEST_AMOUNT, shown.effect.amount)).quantize(Decimal("0.000001"))
+        row.currency = shown.effect.currency[:12]
+
+
+def _title(shown: Preview) -> str:
+    return shown.title if len(shown.title) <= TITLE_LENGTH else shown.title[: TITLE_LENGTH - 1] + "…"
 
 
 def arguments_of(args: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -370,9 +384,11 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def is_long(text: str) -> bool:
-    """More than a card shows at once: it must be scrolled to its end before it can be approved."""
-    return len(text) > LONG_CHARACTERS or text.count("\n") >= LONG_LINES
+def is_long(text: str, *, twice: bool = False) -> bool:
+    """More than a card shows at once: it must be scrolled to its end before it can be approved. `twice` where a text
+    may hold both the arguments and the preview of them."""
+    times = 2 if twice else 1
+    return len(text) > LONG_CHARACTERS * times or text.count("\n") >= LONG_LINES * times
 
 
 def text_of(value: Any, missing: str = "null") -> str:

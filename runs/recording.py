@@ -19,8 +19,9 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from runs import documents
+from runs.asked import RunMessage
 from runs.engine.types import WORK_KINDS, RunStatus, Step, StepKind
-from runs.models import Run, RunMessage, SearchDocument, StepPayload
+from runs.models import Run, SearchDocument, StepPayload
 from runs.models import Step as StepRow
 
 MODEL_CALLS = (StepKind.MODEL, StepKind.PLAN, StepKind.EVALUATE)

@@ -6,7 +6,15 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from runs.engine.filters import Filters
 from runs.engine.rules import LISTS, NUMBERS, TEXTS, Comparison, Rule, number
@@ -86,6 +94,14 @@ class ToolGrantIn(Strict):
     agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] | None = None
     own_approval: Literal["allowed", "refused"] | None = None
+    # What happens around a decision on this tool's actions; absent ones take the defaults of `runs/timing.py`.
+    undo_s: Annotated[int, Field(ge=0, le=3600)] | None = None
+    expires_s: Annotated[int, Field(ge=60, le=30 * 86_400)] | None = None
+    remind_s: Annotated[int, Field(ge=30, le=30 * 86_400)] | None = None
+    widen_s: Annotated[int, Field(ge=30, le=30 * 86_400)] | None = None
+    reviewers: list[Annotated[str, Field(min_length=1, max_length=150)]] = []
+    backup: list[Annotated[str, Field(min_length=1, max_length=150)]] = []
+    after: list[Annotated[str, Field(max_length=120)]] = []
 
     @field_validator("name")
     @classmethod
@@ -105,7 +121,22 @@ class ToolGrantIn(Strict):
             evidence=self.evidence,
             agreement=0.95 if self.agreement is None else self.agreement,
             sample=self.sample or 0.0,
+            after=tuple(self.after),
         )
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that an agent saved before these fields came is the same agent still."""
+        always = {"name", "policy", "threshold", "risk", "timeout_s"}
+        return {name: value for name, value in handler(self).items() if name in always or value not in (None, [])}
+
+    @model_validator(mode="after")
+    def _in_time(self) -> ToolGrantIn:
+        if self.expires_s is not None and max(self.remind_s or 0, self.widen_s or 0) >= self.expires_s:
+            raise ValueError("remind_s and widen_s must be earlier than expires_s")
+        if self.widen_s is not None and not self.backup:
+            raise ValueError("widen_s needs a backup group to widen to")
+        return self
 
 
 class FiltersIn(Strict):

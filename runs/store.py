@@ -17,6 +17,7 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from runs import audit, family, filtering, lifecycle, live, pricing, rates, recording, stale
+from runs.asked import RunMessage
 from runs.caches import expired_tokens
 from runs.engine.filters import masked
 from runs.engine.ports import BudgetExceeded, JournalMismatch, LeaseLost
@@ -32,7 +33,7 @@ from runs.engine.types import (
     Usage,
 )
 from runs.leases import Lease
-from runs.models import Action, Run, RunMessage, TeamMonth
+from runs.models import Action, Run, TeamMonth
 from runs.models import Step as StepRow
 from runs.storable import storable
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from accounts.access import Right, still_may
-from runs import digest, lifecycle, live, previews
+from runs import asking, digest, lifecycle, live, previews
+from runs.asked import Chosen
 from runs.audit import batch_digest, is_intact, record
 from runs.catalog import catalog
-from runs.children import above
 from runs.engine.ports import LeaseLost, NotReleased
 from runs.engine.types import (
     Action,
@@ -24,6 +22,7 @@ from runs.engine.types import (
     DecisionNote,
     Effect,
     Evidence,
+    Execution,
     JsonObject,
     Mode,
     Question,
@@ -41,7 +40,6 @@ from runs.models import Batch, Run
 from runs.schemas import QuestionArgs
 from runs.storable import storable, storable_text
 
-ASK_FOR = dt.timedelta(hours=24)
 CHANGED = "the action differs from what was approved"
 
 
@@ -127,7 +125,8 @@ class DbVerdicts:
         with transaction.atomic():
             self._hold_lease()
             things = "1 thing" if len(actions) == 1 else f"{len(actions)} things"
-            batch = self._open_batch(key, [action.intent for action in actions], why, f"wants to do {things}")
+            intents, tools = [action.intent for action in actions], [action.tool for action in actions]
+            batch = asking.open_batch(self.run, key, intents, tools, why, f"wants to do {things}")
             ids = [action.id for action in actions]
             ActionRow.objects.filter(id__in=ids).update(batch=batch, expires_at=batch.expires_at)
             shown = batch_digest(batch)
@@ -141,7 +140,7 @@ class DbVerdicts:
             intent = f"question:{question.key}"
             if Batch.objects.filter(run_id=self.run.id, key=question.key).exists():
                 return
-            batch = self._open_batch(question.key, [intent], "", "needs an answer")
+            batch = asking.open_batch(self.run, question.key, [intent], [], "", "needs an answer")
             row = new_question(self.run, question, intent)
             row.batch, row.expires_at = batch, batch.expires_at
             row.save(force_insert=True)
@@ -166,13 +165,45 @@ class DbVerdicts:
         # The row that was checked, not what was read of it before: nothing else may reach the tool.
         return replace(to_engine(row), status=ActionStatus.EXECUTING, fresh=True)
 
+    def execution(self, key: str) -> Execution:
+        chosen = Batch.objects.filter(run_id=self.run.id, key=key).values_list("execution", flat=True).first()
+        return Execution(chosen or Execution.INDEPENDENT)
+
+    def chosen(self) -> Sequence[tuple[str, Sequence[Action]]]:
+        found = []
+        for chosen in Chosen.objects.filter(run_id=self.run.id).order_by("number"):
+            newest = self._newest(chosen.intents)
+            found.append((f"execute:{chosen.number}", [to_engine(newest[intent]) for intent in chosen.intents]))
+        return found
+
+    def proposals_left(self) -> bool:
+        taken = {intent for chosen in Chosen.objects.filter(run_id=self.run.id) for intent in chosen.intents}
+        open_ones = self.run.actions.filter(status__in=[ActionStatus.PENDING, ActionStatus.APPROVED])
+        return open_ones.exclude(intent__in=taken).exists()
+
+    def withdraw(self, action: Action, reason: str) -> None:
+        with transaction.atomic():
+            self._hold_lease()
+            row = ActionRow.objects.get(id=action.id)
+            if lifecycle.retire(row.id, ActionStatus.CANCELLED, reason):
+                record(row, "action.cancelled", reason=reason)
+
+    def take_back(self, action: Action, note: str, undone: bool) -> None:
+        with transaction.atomic():
+            self._hold_lease()
+            row = ActionRow.objects.get(id=action.id)
+            if not undone:
+                ActionRow.objects.filter(id=row.id, status=ActionStatus.SUCCEEDED).update(note=note)
+                record(row, "action.undo_failed", reason=note)
+            elif lifecycle.undone(row.id, note):
+                record(row, "action.undone", reason=note)
+
     def ask_whether_it_happened(self, action: Action, why: str) -> None:
         why = storable_text(f"{why} Whether it happened is not known.")
         with transaction.atomic():
             self._hold_lease()
-            batch = self._open_batch(
-                f"unknown:{action.intent}", [action.intent], why, "does not know whether 1 thing happened"
-            )
+            title = "does not know whether 1 thing happened"
+            batch = asking.open_batch(self.run, f"unknown:{action.intent}", [action.intent], [], why, title)
             row = ActionRow.objects.get(id=action.id)
             if lifecycle.lose_execution(row.id, batch):
                 record(row, "action.unknown", why=why, batch=str(batch.id), batch_digest=batch_digest(batch))
@@ -184,6 +215,8 @@ class DbVerdicts:
         """What must still hold just before the effect (invariants 1 and 3). A failed check retires the row."""
         if run.status != RunStatus.RUNNING or run.lease_owner != self.lease.owner or run.wish == "cancel":
             return NotReleased(row.status, "the run was cancelled")
+        if row.starts_at is not None and row.starts_at > timezone.now():
+            return NotReleased(row.status, "its approval can still be taken back")
         intact = is_intact(row)
         checks = (
             (digest_of(row) == row.digest, ActionStatus.REVOKED, CHANGED),
@@ -198,7 +231,7 @@ class DbVerdicts:
             (
                 preconditions is None or preconditions == row.preconditions,
                 ActionStatus.STALE,
-                _what_changed(row, preconditions),
+                what_changed(row, preconditions),
             ),
             (intact, ActionStatus.REVOKED, CHANGED),
         )
@@ -224,26 +257,15 @@ class DbVerdicts:
         if held.update(lease_owner=self.lease.owner) != 1:
             raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
 
-    def _open_batch(self, key: str, intents: list[str], why: str, title: str) -> Batch:
-        known = Batch.objects.filter(run_id=self.run.id, key=key).first()
-        if known is not None:
-            return known
-        number = (Batch.objects.filter(run_id=self.run.id).aggregate(most=Max("number"))["most"] or 0) + 1
-        agent = " › ".join(str(row.agent_version.definition["name"]) for row in (*above(self.run), self.run))
-        return Batch.objects.create(
-            run=self.run,
-            key=key,
-            number=number,
-            intents=intents,
-            title=f"{agent} {title}"[:200],
-            why=why,
-            expires_at=timezone.now() + ASK_FOR,
-        )
-
     def _newest(self, intents: Sequence[str]) -> dict[str, ActionRow]:
         """The last of each chain of edits."""
         rows = ActionRow.objects.filter(run_id=self.run.id, intent__in=intents).select_related("decided_by")
-        return {row.intent: row for row in rows.order_by("created_at", "id")}
+        newest: dict[str, ActionRow] = {}
+        first: dict[str, JsonObject] = {}
+        for row in rows.order_by("created_at", "id"):
+            newest[row.intent] = row
+            row.is_edited = first.setdefault(row.intent, row.args) != row.args
+        return newest
 
 
 def new_action(
@@ -272,7 +294,7 @@ def new_action(
         preconditions=storable(plan.preconditions) if plan else {},
     )
     row.digest = digest_of(row)
-    row.title = previews.title_of(row)
+    previews.describe(row)
     return row
 
 
@@ -334,14 +356,15 @@ def to_engine(row: ActionRow) -> Action:
         plan_summary=row.plan_summary,
         held=row.held,
         asked=row.batch_id is not None,
-        edited=row.supersedes_id is not None,
+        edited=row.is_edited,
         result=row.result,
         note=row.note,
         decisions=decisions,
+        starts_at=row.starts_at,
     )
 
 
-def _what_changed(row: ActionRow, now: JsonObject | None) -> str:
+def what_changed(row: ActionRow, now: JsonObject | None) -> str:
     now = now or {}
     names = sorted({*row.preconditions, *now})
     changed = [

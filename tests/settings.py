@@ -57,6 +57,7 @@ for _name in ("ALLOWED_HOSTS", "SECRET_KEY", "EMAIL_URL", "HOST", "PORT"):
     os.environ.pop(_name, None)
 os.environ["AGENTSITE_DATA_DIR"] = str(_home)
 os.environ["AGENTSITE_SIMULATED_MODEL"] = "1"
+os.environ["AGENTSITE_UNDO_SECONDS"] = "0"  # tests of the undo window set it
 _given = os.environ.get("REDIS_URL", "")
 # A socket is one that our own parent process (pytest-xdist) started: not to be shared.
 os.environ["REDIS_URL"] = _own_database_number(_given) if _given.startswith("redis") else _own_redis()

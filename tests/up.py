@@ -42,6 +42,7 @@ class Up:
             MARK: self.mark,
             "DJANGO_SETTINGS_MODULE": "agentsite.settings",
             "AGENTSITE_DATA_DIR": str(data_dir),
+            "AGENTSITE_UNDO_SECONDS": "0",
             "PORT": str(port),
             **settings,
         }

@@ -305,6 +305,12 @@ def visible(text: object) -> SafeString:
     return mark_safe(_INVISIBLE.sub(_codepoint, escape(raw)))  # noqa: S308  (escaped; the rest is ours)
 
 
+@register.filter
+def visible_text(text: object) -> str:
+    """The same where no element can stand, as in a title."""
+    return _INVISIBLE.sub(lambda match: f"U+{ord(match.group()):04X}", "" if text is None else str(text))
+
+
 def _codepoint(match: re.Match[str]) -> str:
     character = match.group()
     name = unicodedata.name(character, "CONTROL CHARACTER")

@@ -10,10 +10,10 @@ from ninja import Query, Router, Status
 from pydantic import Field
 
 from accounts.access import Access, Right, get, rows
-from runs import agents, commands, forks, presenters
+from runs import agents, commands, executing, forks, presenters
 from runs.api.idempotent import idempotent
 from runs.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT, page
-from runs.api.shapes import ForkIn, MessageIn, RunIn, ServerIn
+from runs.api.shapes import ExecuteIn, ForkIn, MessageIn, RunIn, ServerIn
 from runs.catalog import catalog
 from runs.engine.types import RunStatus
 from runs.errors import Invalid
@@ -144,6 +144,15 @@ def fork(request: HttpRequest, run_id: str, payload: ForkIn) -> Status[dict[str,
         wanted["replace_output"] = payload.replace_output
     made = forks.fork(access, run_id, forks.Fork(**wanted))
     return Status(201, presenters.run_json(get(access, Run.objects.select_related(*RUN_ROWS), made.id)))
+
+
+@router.post("/runs/{run_id}/execute", response=dict, tags=["runs"])
+@idempotent
+def execute(request: HttpRequest, run_id: str, payload: ExecuteIn) -> dict[str, Any]:
+    """Of a dry run: carries out the chosen actions. A line each; stale ones are refused with what changed."""
+    picks = [executing.Pick(action=each.id, digest=each.digest) for each in payload.actions]
+    outcomes = executing.execute(access_of(request), run_id, picks)
+    return {"results": [{"action": str(o.action), "outcome": o.outcome, "detail": o.detail} for o in outcomes]}
 
 
 @router.post("/runs/{run_id}/pause", response=dict, tags=["runs"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -29,6 +30,15 @@ class ForkIn(Strict):
     replace_output: Any = None
 
 
+class PickIn(Strict):
+    id: uuid.UUID
+    digest: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ExecuteIn(Strict):
+    actions: Annotated[list[PickIn], Field(min_length=1, max_length=1000)]
+
+
 class MessageIn(Strict):
     text: str
 
@@ -37,4 +47,4 @@ class ServerIn(ServerConfig):
     """`{transport: stdio, command, env}` or `{transport: http, url, headers}`."""
 
 
-__all__ = ["ForkIn", "LimitsIn", "MessageIn", "RunIn", "ServerIn"]
+__all__ = ["ExecuteIn", "ForkIn", "LimitsIn", "MessageIn", "PickIn", "RunIn", "ServerIn"]

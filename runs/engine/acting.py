@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from runs.engine import delegating
@@ -32,6 +33,7 @@ from runs.engine.ports import (
 )
 from runs.engine.reaching import FAILURES, NOT_CALLED, Reach, words_of
 from runs.engine.screening import Screen, one_level_up
+from runs.engine.together import Together
 from runs.engine.types import (
     Action,
     ActionOutcome,
@@ -151,9 +153,15 @@ class Hands:
                     actions.append((call, proposed))
         if self.run.mode is Mode.INTERACTIVE and actions:
             self._ask_at_once(turn, [action for _, action in actions], why)
+        key = f"turn:{turn}" if self.run.mode is Mode.INTERACTIVE else ""
+        plan = self._together(key, [action for _, action in actions] if key else [])
         for call, action in actions:
-            steps[call.intent] = self._one(call, action)
+            steps[call.intent] = plan.next(action, partial(self._one, call)) if key else self._one(call, action)
+        plan.finish(self.journal, self._action_step)
         return steps
+
+    def _together(self, key: str, actions: Sequence[Action]) -> Together:
+        return Together(key, actions, self.verdicts, self.tools, self.grants)
 
     def _one(self, call: Call, action: Action) -> Step:
         if self.run.mode is Mode.DRY_RUN:
@@ -187,12 +195,14 @@ class Hands:
             if not queue:
                 return None
             self.verdicts.ask(key, queue, why)
-        actions = self.asking.await_verdicts(key)
-        done = []
-        for action in actions:
-            step = self.carry_out(f"effect:{action.intent}", action)
-            done.append((self.verdicts.find(action.intent) or action, step))
-        return done
+        return self.carry_out_plan(key, self.asking.await_verdicts(key))
+
+    def carry_out_plan(self, key: str, actions: Sequence[Action]) -> list[tuple[Action, Step]]:
+        """Decided actions in their order, as the batch of `key` is to be carried out."""
+        plan = self._together(key, actions)
+        steps = [plan.next(action, lambda each: self.carry_out(f"effect:{each.intent}", each)) for action in actions]
+        plan.finish(self.journal, self._action_step)
+        return [(self.verdicts.find(each.intent) or each, step) for each, step in zip(actions, steps, strict=True)]
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -275,6 +285,7 @@ class Hands:
         match action.status:
             case ActionStatus.APPROVED:
                 self.caller.heed()
+                self.asking.let_undo([action])
                 if (tool := self.tools.get(action.tool)) is not None:
                     self.reach.wait_for(key, tool)
                 try:
@@ -305,7 +316,8 @@ class Hands:
         """Planned again where a person took time to decide; what runs at once was planned a moment ago. A tool that
         cannot say now differs from what was approved: the action becomes stale, with that reason."""
         tool = self.tools.get(action.tool)
-        if tool is None or not tool.spec.can_plan or not (action.asked or action.held):
+        took_time = action.asked or action.held or self.run.mode is Mode.DRY_RUN
+        if tool is None or not tool.spec.can_plan or not took_time:
             return None
         try:
             plan = self.reach.plan(tool, action.args)

@@ -61,8 +61,16 @@ class Asking:
         if self.journal.recorded(f"waited:{key}") is None:
             if any(action.status in WAITING_ACTIONS for action in actions):
                 raise Park(Parked(why="approval"))
+            self.let_undo(actions)
             self._record_wait(key, actions, asked)
         return actions
+
+    def let_undo(self, actions: Sequence[Action]) -> None:
+        """The time in which an approval can still be taken back is slept through in the database, by no worker."""
+        approved = [action.starts_at for action in actions if action.status is ActionStatus.APPROVED]
+        left = max(((at - self.clock.now()).total_seconds() for at in approved if at is not None), default=0.0)
+        if left > 0:
+            raise Park(Parked(why="retry", retry_in_s=left))
 
     def _record_ask(self, key: str, actions: Sequence[Action]) -> Step:
         titles = [action.title for action in actions]

@@ -98,6 +98,9 @@ class Delegate:
     def reconcile(self, idempotency_key: str) -> str:
         return "unknown"
 
+    def undo(self, idempotency_key: str) -> ToolResult:
+        raise NotImplementedError("a delegation can't be undone")
+
 
 def budget_of(args: JsonObject) -> Decimal | None:
     """None where none was given, or none that can be kept."""

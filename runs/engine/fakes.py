@@ -32,6 +32,7 @@ from runs.engine.types import (
     DecisionNote,
     Effect,
     Evidence,
+    Execution,
     JsonObject,
     ModelReply,
     ModelRequest,
@@ -222,6 +223,12 @@ class FakeTool:
     def reconcile(self, idempotency_key: str) -> str:
         return self.outcome
 
+    def undo(self, idempotency_key: str) -> ToolResult:
+        if not self.spec.can_undo:
+            raise ToolUnavailable(f"{self.spec.name} cannot be undone")
+        self.effects = [(key, args) for key, args in self.effects if key != idempotency_key]
+        return ToolResult(content={"undone": idempotency_key})
+
 
 class FakeBreakers:
     """Keeps the values of `breakers.py` in memory; `entered` lists the calls that were let through."""
@@ -278,6 +285,8 @@ class FakeVerdicts:
         self.known = Evidence()
         self.allowed: dict[str, int] = {}
         self.used: set[str] = set()
+        self.mode = Execution.INDEPENDENT
+        self.picked: dict[str, list[str]] = {}
 
     def evidence(self, grant: ToolGrant) -> Evidence:
         return self.known
@@ -374,6 +383,29 @@ class FakeVerdicts:
             raise self._retire(action.intent, ActionStatus.STALE, "what it was planned on has changed")
         self.claims.append(action.intent)
         return replace(self._change(action.intent, status=ActionStatus.EXECUTING), fresh=True)
+
+    def execution(self, key: str) -> Execution:
+        return self.mode
+
+    def chosen(self) -> Sequence[tuple[str, Sequence[Action]]]:
+        return [(key, [self.actions[intent] for intent in intents]) for key, intents in self.picked.items()]
+
+    def proposals_left(self) -> bool:
+        taken = {intent for intents in self.picked.values() for intent in intents}
+        return any(
+            action.status in (ActionStatus.PENDING, ActionStatus.APPROVED)
+            for intent, action in self.actions.items()
+            if intent not in taken
+        )
+
+    def withdraw(self, action: Action, reason: str) -> None:
+        if self.actions[action.intent].status is ActionStatus.APPROVED:
+            self._change(action.intent, status=ActionStatus.CANCELLED, note=reason)
+
+    def take_back(self, action: Action, note: str, undone: bool) -> None:
+        if self.actions[action.intent].status is ActionStatus.SUCCEEDED:
+            status = ActionStatus.CANCELLED if undone else ActionStatus.SUCCEEDED
+            self._change(action.intent, status=status, note=note)
 
     def ask_whether_it_happened(self, action: Action, why: str) -> None:
         self._change(action.intent, status=ActionStatus.UNKNOWN, asked=True)

@@ -18,6 +18,7 @@ from runs.engine.compaction import Compactor
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.deciding import Caller, reply_of
 from runs.engine.delegating import Children, Delegating, delegate_tool
+from runs.engine.executing import carry_out_chosen
 from runs.engine.explain import Signs, explain
 from runs.engine.guardrails import TOLD, LoopGuard
 from runs.engine.halting import Park, Stop
@@ -66,6 +67,8 @@ def advance(run: RunSpec, ports: Ports) -> Outcome:
     try:
         while True:
             life = Life(run, ports)
+            if run.mode is Mode.DRY_RUN and ports.journal.recorded("result") and ports.verdicts.chosen():
+                return carry_out_chosen(life.hands, ports.journal, ports.verdicts)
             try:
                 life.screen.task(run.task)
                 life.reviewer.make_plan(tuple(life.tools))

@@ -12,6 +12,7 @@ from runs.engine.types import (
     Action,
     Call,
     Evidence,
+    Execution,
     JsonObject,
     ModelReply,
     ModelRequest,
@@ -147,6 +148,10 @@ class Tool(Protocol):
         """`happened`, `did_not_happen` or `unknown`."""
         ...
 
+    def undo(self, idempotency_key: str) -> ToolResult:
+        """Takes back the call of that key. Raises what `execute` raises, and `ToolUnavailable` where it can't."""
+        ...
+
 
 Tools = Mapping[str, Tool]
 
@@ -224,6 +229,26 @@ class Verdicts(Protocol):
     def claim(self, action: Action, preconditions: JsonObject | None) -> Action:
         """approved -> executing, committed before the effect, or `NotReleased`. `preconditions` are today's, where the
         tool can tell them."""
+        ...
+
+    def execution(self, key: str) -> Execution:
+        """What the approvers of the batch of `key` chose a failure to mean for the rest."""
+        ...
+
+    def chosen(self) -> Sequence[tuple[str, Sequence[Action]]]:
+        """What people chose to carry out of a dry run, oldest first: a key each, and the actions as they are now."""
+        ...
+
+    def proposals_left(self) -> bool:
+        """Whether a dry run has actions that nobody chose yet."""
+        ...
+
+    def withdraw(self, action: Action, reason: str) -> None:
+        """approved -> cancelled; whatever else it is stays as it is."""
+        ...
+
+    def take_back(self, action: Action, note: str, undone: bool) -> None:
+        """succeeded -> cancelled once its effect was `undone`; else only the note of the failed attempt."""
         ...
 
     def ask_whether_it_happened(self, action: Action, why: str) -> None:

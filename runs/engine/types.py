@@ -106,6 +106,14 @@ class Policy(StrEnum):
     FORBIDDEN = "forbidden"
 
 
+class Execution(StrEnum):
+    """What a failure means for the rest of a batch; the approver's choice."""
+
+    INDEPENDENT = "independent"
+    STOP_ON_FAILURE = "stop_on_failure"
+    ALL_OR_NOTHING = "all_or_nothing"
+
+
 class ActionStatus(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
@@ -141,7 +149,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolGrant:
-    """One line of an agent's tool list: which tool, under which policy."""
+    """One line of an agent's tool list: which tool, under which policy. An action of it runs only once the earlier ones
+    of the tools in `after` that it speaks of have happened."""
 
     name: str
     policy: Policy
@@ -152,6 +161,7 @@ class ToolGrant:
     evidence: int | None = None  # decisions by people that must be there before anything of it runs alone
     agreement: float = 0.95  # the share of them that left the call as it was proposed
     sample: float = 0.0  # share of what ran alone that a person looks at later
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +369,7 @@ class Action:
     result: Any = None
     note: str = ""
     decisions: tuple[DecisionNote, ...] = ()
+    starts_at: datetime | None = None  # until then its approval can be taken back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

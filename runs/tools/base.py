@@ -13,7 +13,7 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import EMPTY_REGISTRY
 
-from runs.engine.ports import InvalidArguments
+from runs.engine.ports import InvalidArguments, ToolUnavailable
 from runs.engine.types import Effect, JsonObject, Risk, ToolPlan, ToolResult, ToolSpec
 from runs.schemas import FoundTool
 
@@ -184,6 +184,10 @@ class BuiltinTool:
         """Without an effect outside the run, a call whose record is missing has changed nothing."""
         del idempotency_key
         return "did_not_happen"
+
+    def undo(self, idempotency_key: str) -> ToolResult:
+        del idempotency_key
+        raise ToolUnavailable(f"{self.spec.name} cannot be undone")
 
 
 def builtin_spec(

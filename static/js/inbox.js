@@ -39,7 +39,7 @@ const watcher = new IntersectionObserver(
 
 // A card was seen when its head and every end of a payload in it were on screen.
 const marks = (card) => [card.querySelector(".action-title"), ...card.querySelectorAll("[data-end]")];
-const wasSeen = (card) => marks(card).every((_, place) => seen.has(`${card.dataset.action}/${place}`));
+const wasSeen = (card) => !card.querySelector("[data-unloaded]") && marks(card).every((_, place) => seen.has(`${card.dataset.action}/${place}`));
 const unseen = () => chosen().filter((card) => "mustSee" in card.dataset && !wasSeen(card));
 
 function watch() {
@@ -160,6 +160,8 @@ function focus(card) {
   for (const other of cards()) other.toggleAttribute("aria-current", false);
   card.setAttribute("aria-current", "true");
   place = cards().indexOf(card);
+  const fold = card.closest("[data-alike]");
+  if (fold) fold.open = true;
   card.focus({ preventScroll: true });
   card.scrollIntoView({ block: "nearest" });
 }
@@ -197,6 +199,8 @@ function send(approve) {
 /** Bring what was not seen yet onto the screen: the end of a long payload, or the card itself. */
 function show(card) {
   focus(card);
+  const rest = card.querySelector("[data-unloaded] [data-show-whole]");
+  if (rest) return rest.click();
   const place = marks(card).findIndex((_, index) => !seen.has(`${card.dataset.action}/${index}`));
   (marks(card)[Math.max(0, place)] ?? card).scrollIntoView({ block: "center" });
 }
@@ -331,7 +335,11 @@ function lock(state) {
 
 let swapped = batch()?.dataset.batch;
 
+// The answer to an undo says what became of it.
+document.addEventListener("submit", ({ target }) => target.closest("[data-undo-toast]")?.setAttribute("data-sent", ""));
+
 document.addEventListener("htmx:after:swap", () => {
+  document.querySelector("[data-undo-toast][data-sent]")?.remove();
   undo.length = 0;
   if (swapped !== batch()?.dataset.batch) place = -1;
   swapped = batch()?.dataset.batch;

@@ -15,9 +15,10 @@ from tests.api.conftest import As
 from tests.approvals import factories as make
 from tests.approvals.factories import World
 
-BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions"}
+BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution"}
 ACTION = words(
     "id digest kind tool args risk confidence route_reason preview status needed decisions supersedes result expires_at"
+    " starts_at"
 )
 
 
@@ -100,7 +101,7 @@ def test_what_was_not_shown_is_stale(world: World, as_: As) -> None:
         ({"decisions": []}, "decisions"),
         ({"decisions": [{}]}, "decisions.0.action"),
         ({"decisions": "all"}, "decisions"),
-        ({"execution": "all_or_nothing"}, "execution"),
+        ({"execution": "some"}, "execution"),
         ({"exec": "independent"}, "exec"),
     ],
 )

@@ -10,7 +10,8 @@ from django.db import connection
 
 from accounts.models import IdempotentRequest
 from runs import commands
-from runs.models import Run, RunMessage
+from runs.asked import RunMessage
+from runs.models import Run
 from tests.accounts.together import together
 from tests.api.client import answer, problem
 from tests.api.conftest import As, caller_for

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, Membership, User
 from accounts.schemas import Scope
-from runs.models import Action, Agent, Run, RunMessage
+from runs.asked import RunMessage
+from runs.models import Action, Agent, Run
 from tests.api.client import NO_ID, Caller, answer, problem
 from tests.api.conftest import As
 from tests.approvals import factories as make

@@ -9,8 +9,9 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from runs.asked import RunMessage
 from runs.engine.types import ENDED, ActionStatus, RunStatus
-from runs.models import Action, Run, RunMessage
+from runs.models import Action, Run
 from tests.api.client import answer, problem, words
 from tests.api.conftest import As
 from tests.approvals import factories as make

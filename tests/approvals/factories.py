@@ -15,6 +15,7 @@ from accounts.models import Membership, Team, User
 from accounts.schemas import Role
 from approvals.inbox import Line
 from approvals.models import Verdict
+from runs import previews
 from runs.engine.types import ActionStatus, JsonObject, Mode, Risk, RunStatus
 from runs.models import Action, Agent, AgentVersion, Batch, Run, ToolServer
 from runs.verdicts import digest_of
@@ -176,6 +177,8 @@ def make_action(batch: Batch, tool: str = "shop.issue_refund", args: JsonObject 
         }
     )
     action.digest = fields.get("digest") or digest_of(action)
+    if "title" not in fields:
+        previews.describe(action)
     action.save(force_insert=True)
     return action
 

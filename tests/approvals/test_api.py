@@ -20,10 +20,10 @@ from runs.models import Action
 from tests.approvals import factories as make
 from tests.approvals.factories import World, approve
 
-BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions"}
+BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution"}
 ACTION = {
     "id", "digest", "kind", "tool", "args", "risk", "confidence", "route_reason", "preview", "status", "needed",
-    "decisions", "supersedes", "result", "expires_at",
+    "decisions", "supersedes", "result", "expires_at", "starts_at",
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_an_edit_through_the_api_names_its_successor(world: World) -> None:
         {"decisions": []},
         {"decisions": [{"action": "x", "digest": "y", "verdict": "approve"}]},
         {"decisions": [{"action": str(uuid.uuid4()), "digest": "y", "verdict": "edit"}]},
-        {"execution": "all_or_nothing"},
+        {"execution": "some"},
         {"extra": 1},
     ],
 )

@@ -187,8 +187,8 @@ async def test_a_ring_is_answered_at_once(live_world: World, monkeypatch: pytest
 
 def ring(world: World) -> None:
     """As a worker does it; the fixture has silenced `ring_inbox` itself."""
-    live_module = __import__("runs.live", fromlist=["_publish"])
-    live_module._publish(inbox_group(world.team.id), {"type": "ring"})
+    live_module = __import__("runs.live", fromlist=["_send"])
+    live_module._send(live_module._message(inbox_group(world.team.id), {"type": "ring"}))
 
 
 async def test_who_leaves_the_team_or_signs_out_is_cut_off(live_world: World, monkeypatch: pytest.MonkeyPatch) -> None:

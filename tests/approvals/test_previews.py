@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from approvals.presenter import final_line, totals_line
+from approvals.words import final_line, totals_line
 from runs import previews
 from runs.models import Action
 from runs.previews import (

@@ -453,12 +453,12 @@ def test_hostile_text_in_every_field_stays_text_and_is_made_visible(world: World
 
 def test_a_long_payload_is_shown_whole(world: World) -> None:
     batch = make.make_batch(world)
-    body = "\n".join(f"line {number}" for number in range(10_000))
+    body = "\n".join(f"line {number}" for number in range(100))
     make.make_email(batch, body=body)
 
     page = text(world.client("approver").get(url("batch", batch)))
 
-    assert "line 9999" in page
+    assert "line 99" in page
     assert "data-must-see" in page
     assert "preview-long" in page
 

@@ -59,6 +59,9 @@ class Ledger:
     def reconcile(self, idempotency_key: str) -> str:
         return "unknown"
 
+    def undo(self, idempotency_key: str) -> ToolResult:
+        raise NotImplementedError
+
     def lines(self) -> list[str]:
         return self.path.read_text().split() if self.path.exists() else []
 

@@ -27,6 +27,7 @@ PAGES = {
     "inbox": "/approvals/",
     "batch": "/approvals/{batch}/",
     "batch of deletions": "/approvals/{deletions}/",
+    "across runs": "/approvals/actions/",
     "decided": "/approvals/?show=decided",
     "evidence": "/approvals/actions/{action}/",
     "audit log": "/approvals/log/",

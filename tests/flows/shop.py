@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runs.engine.ports import PlanRefused, Tool
+from runs.engine.ports import PlanRefused, Tool, ToolUnavailable
 from runs.engine.types import JsonObject, ToolPlan, ToolResult, ToolSpec
 from runs.first_run import shop_tools
 from runs.models import Run
@@ -83,3 +83,13 @@ class LocalTool:
         if self._shop.outcome is not None:
             return self._shop.outcome
         return str(call(self._shop.store, "reconcile_effect", {"idempotency_key": idempotency_key})["outcome"])
+
+    def undo(self, idempotency_key: str) -> ToolResult:
+        if self._found.undo is None:
+            raise ToolUnavailable(f"{self.spec.name} cannot be undone")
+        self._shop.before(self._found.undo)
+        try:
+            done = call(self._shop.store, self._found.undo, {"idempotency_key": idempotency_key})
+        except ShopError as error:
+            return ToolResult(content=str(error), is_error=True)
+        return ToolResult(content=done)

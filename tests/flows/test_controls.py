@@ -8,9 +8,10 @@ import pytest
 
 from accounts.access import Access
 from runs import commands, leases, lifecycle
+from runs.asked import RunMessage
 from runs.engine.types import Mode
 from runs.errors import Conflict
-from runs.models import Run, RunMessage
+from runs.models import Run
 from runs.samples.simulated.reply import Reply
 from tests.flows.conftest import Model, applied, assert_sound, decide, keys, told
 from tests.flows.shop import LocalShop

@@ -17,6 +17,7 @@ from tests.flows.conftest import Model, applied, assert_sound, decide
 from tests.flows.shop import LocalShop
 from tests.running import REFUND, advance, launch, tool, uses
 
+MOVES = ("id", "status", "version", "expires_at", "closed_at")
 REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
 
 
@@ -30,9 +31,9 @@ def run(crew: Access, shop: LocalShop, model: Model) -> Run:
 @pytest.mark.parametrize(
     ("model", "proven", "free"),
     [
-        (Action, {*audit.FACTS, *audit.STATE}, {"id"}),
+        (Action, {*audit.FACTS, *audit.STATE}, {"id", "checked_at", "changed"}),
         (Decision, set(evidence.DECISION), {"id"}),
-        (Batch, set(audit.BATCH), {"id", "status", "version", "expires_at", "closed_at"}),
+        (Batch, set(audit.BATCH), {*MOVES, "execution", "extended_at", "extended_by_id"}),
     ],
     ids=["action", "decision", "batch"],
 )

@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runs import live, step_rows
-from runs.models import Run, RunMessage
+from runs.asked import RunMessage
+from runs.models import Run
 from tests.runs.factories import HOSTILE, PLAN, World, make_action, make_agent, make_batch, make_run, make_step, text_of
 
 UNKNOWN = "01a2081b-54fd-71f6-9650-5bc629573351"
@@ -338,11 +339,11 @@ def test_the_report_says_that_nothing_changed(world: World) -> None:
     shown = text_of(world.client("viewer").get(f"/runs/{run.id}/report/"))
 
     assert "<b>Nothing has changed.</b>" in shown
-    assert shown.count("<article") == 2
-    assert "Would run alone because" in shown
-    assert "Would wait for a person because" in shown
+    assert shown.count("data-row>") == 2
+    assert "Runs at once because" in shown
+    assert "Waits for a person because" in shown
     assert "<script>alert" not in shown
-    assert "<button" not in re.split(r"<main", shown)[1].split("</main>")[0]
+    assert "data-execute" not in shown, "a viewer carries out nothing"
 
 
 def test_only_a_dry_run_has_a_report(world: World) -> None:
@@ -392,3 +393,42 @@ def test_the_live_page_asks_as_often_for_twenty_steps_as_for_one(world: World) -
         add(n)
 
     assert queries(world, f"/runs/{run.id}/") == one
+
+
+# --- carrying out a dry run ------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_carried_out_by_a_form(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runs.staleness.tools_of", lambda run: {})
+    run = make_run(world, mode="dry_run", status="dry_run_ready", ended_at=timezone.now())
+    action = make_action(run, status="approved", needed=0)
+    client = world.client("operator")
+    page = text_of(client.get(f"/runs/{run.id}/report/"))
+    assert "Execute 1 of 1 action" in page
+    assert f'name="digest-{action.id}" value="{action.digest}"' in page
+
+    data = {"select": [str(action.id)], f"digest-{action.id}": action.digest}
+    answer = client.post(f"/runs/{run.id}/report/execute", data, follow=True)
+    assert "the tool is not there any more" in text_of(answer), "checked before it is taken"
+    action.refresh_from_db()
+    assert (action.status, action.changed) == ("approved", "the tool is not there any more")
+    assert "Plan it again" in text_of(answer)
+    again = client.post(f"/runs/{run.id}/report/plan-again", {"action": [str(action.id)]}, follow=True)
+    assert "can&#x27;t be planned now" in text_of(again)
+    for empty in ({}, {"select": "x"}):
+        assert client.post(f"/runs/{run.id}/report/execute", empty).status_code in (303, 400)
+    assert "report-poll" in text_of(client.get(f"/runs/{run.id}/report/state"))
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("admin", 303), ("operator", 303), ("viewer", 403), ("outsider", 404), ("anonymous", 302)],
+)
+@pytest.mark.parametrize("what", ["execute", "plan-again"])
+def test_who_carries_out_a_report(
+    world: World, who: str, status: int, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runs.staleness.tools_of", lambda run: {})
+    run = make_run(world, mode="dry_run", status="dry_run_ready", ended_at=timezone.now())
+    assert world.client(who).post(f"/runs/{run.id}/report/{what}").status_code == status
+    assert world.client(who).get(f"/runs/{run.id}/report/{what}").status_code in (405, 302)

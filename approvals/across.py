@@ -1,0 +1,109 @@
+"""Actions that wait, across runs and batches: filtered by columns, decided together, each in its own batch."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from accounts.access import Access, rows
+from approvals import inbox
+from approvals.inbox import Line, Outcome
+from runs.engine.types import ActionStatus, Risk
+from runs.models import Action
+
+PAGE = 100
+TYPES = ("amount", "email", "record", "table", "file", "http", "arguments")
+HEAVY = ("preconditions", "result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The filters as they were typed; what can't be read is named in `errors` and filters nothing."""
+
+    agent: str = ""
+    risk: str = ""
+    type: str = ""
+    least: str = ""
+    most: str = ""
+    older: str = ""  # minutes
+    q: str = ""
+
+    @property
+    def errors(self) -> dict[str, str]:
+        found = {}
+        for name in ("least", "most"):
+            if getattr(self, name) and _amount(getattr(self, name)) is None:
+                found[name] = "Write an amount such as 250 or 49.90."
+        if self.older and not (self.older.isdecimal() and len(self.older) < 7):
+            found["older"] = "Write whole minutes."
+        return found
+
+    @property
+    def is_any(self) -> bool:
+        return any((self.agent, self.risk, self.type, self.least, self.most, self.older, self.q))
+
+
+def read(data: Mapping[str, str]) -> Wanted:
+    return Wanted(**{name: str(data.get(name, "")).strip()[:200] for name in Wanted.__slots__})
+
+
+def waiting(access: Access, wanted: Wanted) -> QuerySet[Action]:
+    """Soonest deadline first; a constant number of queries when read."""
+    found = rows(access, Action).filter(status=ActionStatus.PENDING, kind="action", batch__status="open")
+    if wanted.agent:
+        found = found.filter(run__agent__slug=wanted.agent)
+    if wanted.risk in list(Risk):
+        found = found.filter(risk=wanted.risk)
+    if wanted.type in TYPES:
+        found = found.filter(preview_type=wanted.type)
+    if (least := _amount(wanted.least)) is not None:
+        found = found.filter(amount__gte=least)
+    if (most := _amount(wanted.most)) is not None:
+        found = found.filter(amount__lte=most)
+    if wanted.older and "older" not in wanted.errors:
+        found = found.filter(created_at__lte=timezone.now() - dt.timedelta(minutes=int(wanted.older)))
+    for word in wanted.q.split()[:8]:
+        texts = ("title", "tool", "reasoning", "batch__why", "run__task", "run__agent__slug")
+        matches = Q()
+        for text in texts:
+            matches |= Q(**{f"{text}__icontains": word})
+        found = found.filter(matches)
+    return found.select_related("run__agent", "run__agent_version", "batch").order_by("expires_at", "id")
+
+
+def agents(access: Access) -> list[str]:
+    found = rows(access, Action).filter(status=ActionStatus.PENDING, batch__status="open")
+    return list(found.order_by("run__agent__slug").values_list("run__agent__slug", flat=True).distinct())
+
+
+def decide(access: Access, lines: Sequence[Line], versions: Mapping[uuid.UUID, int]) -> list[Outcome]:
+    """One outcome a line, in their order. Each batch is decided by itself: what fails in one keeps no other from
+    applying. An action that is nobody's, or another team's, has no batch here and is answered as unknown."""
+    found = rows(access, Action).filter(id__in=[line.action for line in lines], batch__isnull=False)
+    batch_of = dict(found.values_list("id", "batch_id"))
+    outcomes: dict[uuid.UUID, Outcome] = {}
+    for batch_id in dict.fromkeys(batch_of.values()):
+        mine = [line for line in lines if batch_of.get(line.action) == batch_id]
+        if batch_id is not None:
+            version = versions.get(batch_id, 1)
+            for outcome in inbox.decide(access, batch_id, version, mine, channel="web", from_list=True):
+                outcomes[outcome.action] = outcome
+    gone = inbox.Result.INVALID
+    return [
+        outcomes.get(line.action) or Outcome(action=line.action, result=gone, detail="There is no such action.")
+        for line in lines
+    ]
+
+
+def _amount(text: str) -> Decimal | None:
+    try:
+        value = Decimal(text.replace(",", "").removeprefix("$")) if text else None
+    except InvalidOperation:
+        return None
+    return value if value is not None and value.is_finite() and abs(value) < 10**13 else None

@@ -1,0 +1,90 @@
+"""The page on which one decides across runs. Every write is an ordinary POST."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseBadRequest
+from django.shortcuts import render
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.access import Right
+from accounts.http import HttpRequest
+from approvals import across, presenter, seen
+from approvals.inbox import Line, Outcome, Result
+from approvals.models import Verdict
+from runs.engine.types import Risk
+
+
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    return _page(request, request.GET)
+
+
+@require_POST
+def decide(request: HttpRequest) -> HttpResponse:
+    request.access.require(Right.DECIDE)
+    verdict = Verdict.REJECT if request.POST.get("submit") == "reject" else Verdict.APPROVE
+    try:
+        lines = [_line(request, uuid.UUID(text), verdict) for text in request.POST.getlist("select")]
+        versions = {
+            uuid.UUID(name.removeprefix("version-")): int(str(value))
+            for name, value in request.POST.items()
+            if name.startswith("version-")
+        }
+    except ValueError:
+        return HttpResponseBadRequest("This form is not one that the page shows. Nothing was decided.")
+    outcomes = across.decide(request.access, lines, versions) if lines else []
+    if not lines:
+        messages.warning(request, "Nothing is selected, so nothing was decided.")
+    applied = sum(outcome.result is Result.APPLIED for outcome in outcomes)
+    if applied:
+        word = "approved" if verdict is Verdict.APPROVE else "rejected"
+        messages.success(request, f"{applied} of {len(outcomes)} {word}.")
+    return _page(request, request.POST, outcomes=outcomes)
+
+
+def _line(request: HttpRequest, action: uuid.UUID, verdict: Verdict) -> Line:
+    note = request.POST.get("note", "").replace("\r\n", "\n") if verdict is Verdict.REJECT else ""
+    reason = request.POST.get("reason", "") if verdict is Verdict.REJECT else ""
+    return Line(
+        action=action, digest=request.POST.get(f"digest-{action}", ""), verdict=verdict, note=note, reason=reason
+    )
+
+
+def _page(request: HttpRequest, asked: Any, outcomes: list[Outcome] | None = None) -> HttpResponse:
+    wanted = across.read(asked)
+    found = across.waiting(request.access, wanted)
+    total = found.count()
+    actions = list(found.prefetch_related("decisions__actor", "supersedes__decisions__actor")[: across.PAGE])
+    views = [presenter.view_action(action, action.run, request.access) for action in actions]
+    read = seen.seen_by(request.access, [view.id for view in views if view.must_see])
+    said = outcomes or []
+    refused = [outcome for outcome in said if outcome.result is not Result.APPLIED]
+    shown = [
+        {"action": view, "run": action.run, "batch": action.batch, "unread": view.must_see and not _in(view, read)}
+        for action, view in zip(actions, views, strict=True)
+    ]
+    context = {
+        "rows": shown,
+        "batches": {action.batch_id: action.batch for action in actions}.values(),
+        "total": total,
+        "wanted": wanted,
+        "filters": asdict(wanted),
+        "errors": wanted.errors,
+        "agents": across.agents(request.access),
+        "risks": list(Risk),
+        "types": across.TYPES,
+        "refused": Counter(outcome.detail for outcome in refused).items(),
+        "reasons": presenter.reasons(),
+        "may_decide": request.access.may(Right.DECIDE),
+    }
+    return render(request, "approvals/across.html", context)
+
+
+def _in(view: presenter.ActionView, read: set[seen.Sight]) -> bool:
+    return (view.id, view.digest) in read

@@ -1,0 +1,69 @@
+"""Rows beside a run and its batches: what people chose or said, and what follows when nobody decides."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.ids import new_id
+
+
+class Chosen(models.Model):
+    """What a person chose to carry out of a dry run: the intents, in their order."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="chosen")
+    number = models.PositiveIntegerField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+    intents = models.JSONField()
+
+    team_path = "run__team_id"
+
+    class Meta:
+        ordering = ["run", "number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="chosen_number_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.number}"
+
+
+class Rung(models.Model):
+    """One step of what happens to a batch that nobody decides: remind, ask a wider circle, reject."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    batch = models.ForeignKey("runs.Batch", on_delete=models.CASCADE, related_name="rungs")
+    kind = models.CharField(max_length=8, choices=[(kind, kind) for kind in ("remind", "widen", "reject")])
+    due_at = models.DateTimeField()
+    people = models.JSONField(default=list)  # user names to ask besides
+    done_at = models.DateTimeField(null=True)
+
+    team_path = "batch__run__team_id"
+
+    class Meta:
+        ordering = ["due_at"]
+        constraints = [models.UniqueConstraint(fields=["batch", "kind"], name="one_rung_of_a_kind_per_batch")]
+        indexes = [models.Index(fields=["due_at"], name="rung_due", condition=Q(done_at__isnull=True))]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.batch_id}"
+
+
+class RunMessage(models.Model):
+    """What a person told a running agent; delivered before its next model call."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="messages")
+    sender = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    delivered_seq = models.PositiveIntegerField(null=True)
+
+    team_path = "run__team_id"
+
+    class Meta:
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.text[:40]
