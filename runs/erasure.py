@@ -12,7 +12,8 @@ from django.db import transaction
 
 from accounts import receipts
 from accounts.models import ApiToken, Membership, Receipt, SignInLink, User
-from runs.models import Run, RunMessage, SearchDocument, Step, StepPayload
+from runs.asked import RunMessage
+from runs.models import Run, SearchDocument, Step, StepPayload
 
 ERASED = "[erased]"
 

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from accounts import receipts
 from accounts.models import Team
-from runs.models import Run, RunMessage, SearchDocument, Step
+from runs.asked import RunMessage
+from runs.models import Run, SearchDocument, Step
 from runs.stale import hour_of
 from traces import rollup
 from traces.models import Rollup

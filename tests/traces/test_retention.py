@@ -22,7 +22,8 @@ from accounts import receipts
 from accounts.access import access_for_user
 from accounts.models import ApiToken, Membership, Receipt, Team, User
 from accounts.schemas import Role
-from runs.models import Action, Agent, Run, RunMessage, SearchDocument, Step, StepPayload
+from runs.asked import RunMessage
+from runs.models import Action, Agent, Run, SearchDocument, Step, StepPayload
 from tests.traces.factories import T0, make_action, make_model_step, make_run, make_team, make_user
 from traces import costs, otel_export, retention
 from traces.models import SpanExport
