@@ -79,6 +79,7 @@ def test_a_worker_that_is_killed_in_the_middle(site: Site) -> None:
 
 
 def test_redis_that_hangs_for_ten_seconds(site: Site) -> None:
+    site.model.first_token_s = 1.5  # far from its end when Redis stops, however slowly this test looks
     run_id = site.launch()
     reaches(site, run_id, 5)
     redis = site.up.pid_of("redis-server")
