@@ -32,6 +32,7 @@ from runs.errors import Conflict, Invalid
 from traces.tree import QueryError
 
 logger = logging.getLogger(__name__)
+AWAY_FOR_S = 5.0
 CALLS_A_MINUTE = 1200
 View = Callable[..., HttpResponseBase]
 
@@ -42,17 +43,23 @@ class Token(HttpBearer):
 
 
 class PerToken(BaseThrottle):
-    """Counts in the cache, minute by minute; a cache that is away limits nobody. One object serves every thread."""
+    """Counts in the cache, minute by minute; a cache that is away limits nobody, and is not asked again for a while, so
+    that calls do not wait for it."""
+
+    away_until = 0.0
 
     def allow_request(self, request: HttpRequest) -> bool:
         access: Access | None = getattr(request, "auth", None)
-        if access is None or access.token is None:
+        if access is None or access.token is None or time.monotonic() < self.away_until:
             return True
         key = f"api:{access.token.id}:{int(time.time() // 60)}"
         try:
             cache.add(key, 0, timeout=120)
             return cache.incr(key) <= CALLS_A_MINUTE
-        except (RedisError, OSError, ValueError):  # ValueError: the cache was emptied between the two
+        except ValueError:  # the cache was emptied between the two
+            return True
+        except (RedisError, OSError):
+            PerToken.away_until = time.monotonic() + AWAY_FOR_S
             return True
 
     def wait(self) -> float:

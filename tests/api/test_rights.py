@@ -209,9 +209,18 @@ def test_too_many_calls(world: World, as_: As, monkeypatch: pytest.MonkeyPatch) 
     answer(other.get("/runs"))
 
 
-def test_a_cache_that_is_away_limits_nobody(world: World, as_: As, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_is_away_limits_nobody_and_is_not_waited_for_at_each_call(
+    world: World, as_: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
     def away(*_: object, **__: object) -> None:
+        asked.append(1)
         raise ConnectionError("no cache")
 
     monkeypatch.setattr("agentsite.api.cache.add", away)
-    answer(as_("viewer").get("/runs"))
+    monkeypatch.setattr("agentsite.api.PerToken.away_until", 0.0)
+    caller = as_("viewer")
+    for _ in range(3):
+        answer(caller.get("/runs"))
+    assert len(asked) == 1
