@@ -40,7 +40,9 @@ function move(by) {
 
 on("j", () => move(1));
 on("k", () => move(-1));
-on("x", () => current()?.querySelector('input[name="select"]')?.click());
+const boxOf = (element) => element?.closest("li").querySelector('input[name="select"]');
+
+on("x", () => boxOf(current())?.click());
 on("shift+E", () => page.querySelector("[data-execute]:not(:disabled)")?.click());
 
 page?.addEventListener("change", ({ target }) => {
@@ -50,9 +52,6 @@ page?.addEventListener("change", ({ target }) => {
   draw();
 });
 
-// A click into the box selects; it does not open the row that the box stands in.
-page?.addEventListener("click", (event) => event.target.matches('summary input[type="checkbox"]') && event.stopPropagation());
-
 // What turned stale while one looks is not selected any more; once the run has moved on, the whole page has.
 let status = page?.querySelector("#report-poll")?.dataset.status;
 document.addEventListener("htmx:after:swap", () => {
@@ -61,7 +60,7 @@ document.addEventListener("htmx:after:swap", () => {
   if (now !== status) return location.reload();
   status = now;
   for (const state of page.querySelectorAll("[data-row-state][data-changed]")) {
-    const box = state.closest("[data-row]")?.querySelector('input[name="select"]');
+    const box = boxOf(state);
     if (box && !("stale" in box.dataset)) {
       box.dataset.stale = "";
       box.checked = false;

@@ -100,7 +100,7 @@ def test_on_a_phone_one_approves_and_rejects_with_taps(site: Site, windows: Wind
     assert statuses(site, run_id) == {
         "shop.issue_refund": "rejected",
         "shop.update_customer": "succeeded",
-        "shop.send_email": "succeeded",
+        "shop.send_email": "cancelled",  # it says that money is on its way, so it falls with the refund
     }
 
 

@@ -48,9 +48,9 @@ def a_run_at_work(site: Site, page: Page, save_picture: Save) -> None:
     run_id = site.launch()
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{site.url}/runs/{run_id}/")
-    expect(page.locator("#step-20")).to_be_visible()
+    expect(page.locator("#step-22")).to_be_visible()
     site.model.pace = 6
-    expect(page.locator("#flight-22")).to_contain_text(re.compile(r"(\S+ ){12}"))
+    expect(page.locator(".step-stream-text")).to_contain_text(re.compile(r"(\S+ ){12}"))
     save_picture(page, "run")
     page.emulate_media(color_scheme="dark")
     save_picture(page, "run-dark")
