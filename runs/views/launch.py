@@ -76,7 +76,8 @@ def _form(request: HttpRequest, agents: Sequence[Agent], form: LaunchForm, *, st
         form = form.complete(forms.budget(definition_of(chosen).limits))
     context = {
         **_rail(request, agents, form),
-        "cards": _cards(request, agents),
+        "cards": _cards(request, _offered(agents, chosen)),
+        "others": len(agents) - len(_offered(agents, chosen)),
         "modes": MODES,
         "recent": lists.recent(request.access, RECENT),
     }
@@ -107,6 +108,12 @@ def _agents(request: HttpRequest) -> list[Agent]:
 
 def _chosen(agents: Sequence[Agent], form: LaunchForm) -> Agent | None:
     return next((agent for agent in agents if agent.slug == form.agent), None)
+
+
+def _offered(agents: Sequence[Agent], chosen: Agent | None) -> list[Agent]:
+    """Without those that work for another agent, which are launched by it; the chosen one is always there."""
+    below = {slug for agent in agents for slug in definition_of(agent).subagents}
+    return [agent for agent in agents if agent.slug not in below or agent == chosen]
 
 
 def definition_of(agent: Agent) -> AgentIn:

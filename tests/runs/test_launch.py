@@ -9,7 +9,9 @@ from decimal import Decimal
 import pytest
 from django.conf import settings
 
+from runs.agents import save_agent
 from runs.models import Run
+from runs.schemas import AgentIn
 from tests.runs.factories import HOSTILE, World, make_run, make_step, text_of
 
 FORM = {
@@ -163,3 +165,18 @@ def test_the_estimate_knows_how_much_it_knows(world: World, runs: int, words: st
         assert "covers 50%" in shown
         assert "50% of past runs would stop early" in shown
         assert 'data-use-cost="1.90"' in shown
+
+
+def test_agents_that_work_for_another_are_not_offered_unless_chosen(world: World) -> None:
+    for slug, below in (("searcher", []), ("editor", ["searcher"])):
+        wanted = AgentIn.model_validate({"name": slug.title(), "subagents": below})
+        save_agent(world.team, slug, wanted, by=None)
+    client = world.client("operator")
+
+    def offered(address: str) -> list[str]:
+        return re.findall(r'name="agent" value="([a-z-]+)"', client.get(address).content.decode())
+
+    assert "editor" in offered("/?agent=editor")
+    assert "searcher" not in offered("/?agent=editor")
+    assert "1 more works for these" in text_of(client.get("/?agent=editor"))
+    assert "searcher" in offered("/?agent=searcher")
