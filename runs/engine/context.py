@@ -79,7 +79,7 @@ class Conversation:
     def reply(self, content: Iterable[Mapping[str, Any]]) -> None:
         """A turn without content is left out: the API takes it from a model, but refuses it from us."""
         self.flush()
-        blocks = [dict(block) for block in content if block.get("type") != "text" or block.get("text")]
+        blocks = [_sorted(block) for block in content if block.get("type") != "text" or block.get("text")]
         if blocks:
             self._messages.append({"role": "assistant", "content": blocks})
 
@@ -139,5 +139,15 @@ def _cleared(block: JsonObject) -> JsonObject:
     return {**block, "content": CLEARED.format(count=f"{len(block['content']):,}")} if _is_long_result(block) else block
 
 
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
+
+
 def as_text(content: Any) -> str:
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    """With its keys in one order: a database may give them back in another, and a prompt that was resumed must be the
+    very same text, or nothing of it is read from the provider's cache."""
+    if isinstance(content, str):
+        return content
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

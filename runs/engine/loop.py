@@ -215,7 +215,7 @@ class Life:
         if done is None:
             return False
         self.settled += 1
-        lines = [json.dumps(_result_line(action, step), ensure_ascii=False) for action, step in done]
+        lines = [json.dumps(_result_line(action, step), ensure_ascii=False, sort_keys=True) for action, step in done]
         self.conversation.say("Results of the queued actions\n" + "\n".join(lines))
         steps = [step for _, step in done]
         self.screen.outputs(steps)

@@ -119,3 +119,17 @@ def test_a_tool_without_a_description_is_described_by_its_name() -> None:
 )
 def test_a_result_is_text(content: object, text: str) -> None:
     assert as_text(content) == text
+
+
+def test_the_order_of_keys_does_not_change_what_is_sent() -> None:
+    """PostgreSQL gives them back in an order of its own."""
+    block = {"type": "tool_use", "id": "t1", "name": "get", "input": {"order": "1", "by": {"b": 1, "a": 2}}}
+    turned = {"input": {"by": {"a": 2, "b": 1}, "order": "1"}, "name": "get", "id": "t1", "type": "tool_use"}
+    sent = []
+    for reply, output in ((block, {"total": 1, "item": "x"}), (turned, {"item": "x", "total": 1})):
+        conversation = Conversation("task")
+        conversation.reply([reply])
+        conversation.give_results([("t1", output, False)])
+        sent.append(json.dumps(conversation.messages()))
+
+    assert sent[0] == sent[1]
