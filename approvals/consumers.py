@@ -13,7 +13,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.exceptions import PermissionDenied
 
 from accounts.access import Right, access_now
-from approvals.live import Shown, catch_up
+from approvals.live import Shown, catch_up, gone
 from runs.joining import join, leave
 from runs.live import inbox_group
 
@@ -32,32 +32,34 @@ class InboxConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
         self.reader: asyncio.Task[None] | None = None
         self.joined = False
         self.bell = asyncio.Event()
-        self.afresh = False
+        self.heard: list[str] = []
         if not self.scope["user"].is_authenticated:
             await self.close(NOT_SIGNED_IN)
             return
         self.shown = _shown(self.scope["query_string"])
         try:
-            team_id = await self._send_what_is_new()
+            self.team_id = await self._send_what_is_new()
         except PermissionDenied:
             await self.close(NOT_ALLOWED)
             return
         except _SignedOut:
             await self.close(NOT_SIGNED_IN)
             return
-        self.group = inbox_group(team_id)
+        self.group = inbox_group(self.team_id)
         self.bell.set()  # what came between the first reading and joining
         self.reader = asyncio.create_task(self._follow())
 
     async def disconnect(self, code: int) -> None:
         if self.reader is not None:
             self.reader.cancel()
+        if getattr(self, "team_id", None):
+            await database_sync_to_async(gone)(self.team_id, self.shown)
         if self.joined:
             await leave(self.channel_layer, self.group, self.channel_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """A form's answer changed the page, and may be older than what was sent here: everything once more."""
-        self.afresh = True
+        """Where the page stands, or that it wants everything once more: see `Shown.hear`."""
+        self.heard.append(text_data or "")
         self.bell.set()
 
     async def ring(self, event: dict[str, Any]) -> None:
@@ -79,9 +81,8 @@ class InboxConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels h
 
     async def _send_what_is_new(self) -> uuid.UUID:
         """The team's id. The right is asked afresh each time: it may go while the socket stays."""
-        if self.afresh:
-            self.afresh = False
-            self.shown.forget()
+        while self.heard:
+            self.shown.hear(self.heard.pop(0))
         read: tuple[uuid.UUID, str] = await database_sync_to_async(self._read)()
         team_id, html = read
         if html:

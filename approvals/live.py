@@ -11,7 +11,8 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.access import Access, get, rows
-from approvals import inbox, parts, presenter
+from accounts.models import User
+from approvals import inbox, parts, presence, presenter
 from approvals.rows import view_row
 from runs.models import Batch
 
@@ -29,32 +30,69 @@ class Shown:
     opened: uuid.UUID | None = None
     versions: Versions = field(default_factory=dict)
     head: tuple[int, int] | None = None
+    place: presence.Place = field(default_factory=presence.Place)
+    present: dict[uuid.UUID, str | None] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Everything counts as changed at the next reading."""
         self.versions = dict.fromkeys(self.versions, (0, "", ()))
         self.head = None
+        self.present = dict.fromkeys(self.present)
+
+    def hear(self, text: str) -> None:
+        """What a page says: `reviewing` and the batch that is looked at, or none; or that a form's answer changed the
+        page and may be older than what was sent, so that everything is wanted once more."""
+        word, _, rest = text.partition(" ")
+        if word != "reviewing":
+            self.forget()
+            return
+        try:
+            self.place.batch = uuid.UUID(rest) if rest else None
+        except ValueError:
+            return
+        if self.place.batch not in (None, self.opened):
+            self.opened = self.place.batch
+            self.present = dict.fromkeys(self.present)
 
 
 def catch_up(access: Access, shown: Shown) -> str:
     """Everything that differs from what was sent before, as HTML; empty when nothing does. Updates `shown`."""
+    people = presence.meet(access, shown.place)
     versions = _versions(access, shown)
     changed = [batch for batch, version in versions.items() if shown.versions.get(batch) != version]
     head = (
         inbox.open_count(access),
         sum(batch > shown.newest and state == "open" for batch, (_, state, _) in versions.items()),
     )
+    moved = _moved(shown, {batch: found for batch, found in people.items() if batch in versions})
     if not changed and head == shown.head:
-        return ""
+        return "".join(moved)
     first = not shown.versions
     shown.versions, shown.head = versions, head
     found = inbox.with_rows(rows(access, Batch)).filter(id__in=changed[:MOST])
     pieces = [_head(*head)]
     for batch in found:
-        pieces.append(_row(batch, access, shown))
+        pieces.append(_row(batch, access, shown, people.get(batch.id, ())))
         if batch.id == shown.opened or not first:
             pieces.append(_whole(batch.id, access))
-    return "".join(pieces)
+    return "".join([*pieces, *moved])
+
+
+def gone(team_id: uuid.UUID, shown: Shown) -> None:
+    """The page was closed."""
+    presence.leave(team_id, shown.place)
+
+
+def _moved(shown: Shown, people: presence.People) -> list[str]:
+    """The places of those batches whose reviewers are not the ones that were sent before."""
+    now: dict[uuid.UUID, str | None] = {batch: presence.words(found) for batch, found in people.items()}
+    changed = [batch for batch in {**shown.present, **now} if shown.present.get(batch, "") != now.get(batch, "")]
+    shown.present = now
+    return [_present(batch, people.get(batch, ()), now.get(batch) or "") for batch in changed]
+
+
+def _present(batch_id: uuid.UUID, people: tuple[User, ...], words: str) -> str:
+    return render_to_string("approvals/_present.html", {"id": batch_id, "people": people, "words": words})
 
 
 def _versions(access: Access, shown: Shown) -> Versions:
@@ -72,8 +110,9 @@ def _head(open_count: int, new: int) -> str:
     return render_to_string("approvals/_live_head.html", {"count": presenter.nav_count(open_count), "new": new})
 
 
-def _row(batch: Batch, access: Access, shown: Shown) -> str:
-    context = {"row": view_row(batch, access), "opened_id": shown.opened}
+def _row(batch: Batch, access: Access, shown: Shown, people: tuple[User, ...]) -> str:
+    reviewed = {"people": people, "words": presence.words(people)}
+    context = {"row": view_row(batch, access), "opened_id": shown.opened, **reviewed}
     return render_to_string("approvals/_batch_row.html", context)
 
 

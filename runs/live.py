@@ -120,15 +120,20 @@ def _send(*commands: Command) -> None:
 
 
 def _deliver(commands: Sequence[Command]) -> None:
-    """In one round trip."""
+    ask(*commands)
 
-    def send() -> None:
+
+def ask(*commands: Command) -> list[Any] | None:
+    """Their answers, in one round trip; None while Redis is away."""
+
+    def send() -> list[Any]:
         pipeline = _client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        pipeline.execute()
+        return pipeline.execute()
 
-    _quietly(send)
+    answers: list[Any] | None = _quietly(send)
+    return answers
 
 
 def _quietly(call: Callable[[], Any]) -> Any:

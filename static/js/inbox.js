@@ -333,7 +333,8 @@ function lock(state) {
   card.className = `action action--${state.dataset.status}`;
 }
 
-let swapped = batch()?.dataset.batch;
+const first = batch()?.dataset.batch;
+let swapped = first;
 
 // The answer to an undo says what became of it.
 document.addEventListener("submit", ({ target }) => target.closest("[data-undo-toast]")?.setAttribute("data-sent", ""));
@@ -344,6 +345,7 @@ document.addEventListener("htmx:after:swap", () => {
   if (swapped !== batch()?.dataset.batch) place = -1;
   swapped = batch()?.dataset.batch;
   settle();
+  tellWhere();
   const edited = document.querySelector("#batch [data-editing]");
   if (edited) {
     const fields = ":is(input:not([type='hidden'], [readonly]), textarea, select)";
@@ -353,10 +355,28 @@ document.addEventListener("htmx:after:swap", () => {
   } else if (place >= 0 && !document.querySelector("#batch .action[aria-current]")) focus(cards()[place]);
 });
 
+// Others see who reviews a batch: the one that was opened, or in which something was done, while the page is to be seen.
+let live;
+let reviewing = page && "opened" in page.dataset;
+
+function tellWhere() {
+  if (swapped !== first) reviewing = true;
+  live?.send(`reviewing ${reviewing && !document.hidden ? (page.dataset.batch ?? "") : ""}`);
+}
+
+function begin({ target }) {
+  if (reviewing || !target.closest?.("#batch")) return;
+  reviewing = true;
+  tellWhere();
+}
+
 if (page) {
   settle();
-  connect({
+  for (const kind of ["pointerdown", "keydown", "focusin"]) document.addEventListener(kind, begin);
+  document.addEventListener("visibilitychange", tellWhere);
+  live = connect({
     url: () => `/ws/inbox/?newest=${page.dataset.newest}&batch=${page.dataset.batch ?? ""}`,
+    onState: (state) => state === "live" && tellWhere(),
     onElement: (element) => {
       if (element.matches(".action-state")) lock(element);
       if (element.matches(".batch-row, .action-state")) settle();

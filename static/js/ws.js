@@ -18,7 +18,8 @@ const connections = new Set();
  * @param {number} [options.after] sequence number the page was rendered with
  * @param {(state: string, tries: number) => void} [options.onState] idle, live, reconnecting, offline or ended
  * @param {(element: Element) => void} [options.onElement] called after each element was put into the page
- * @returns {{close: () => void, retry: () => void, seq: number}}
+ * @returns {{close: () => void, retry: () => void, send: (text: string) => void, seq: number}} `send` is a hint: lost while
+ *   there is no connection
  */
 export function connect({ url, after = 0, onState, onElement }) {
   const connection = { state: "idle", tries: 0, seq: after, seen: Date.now(), next: 0, reason: 0, closed: false };
@@ -79,10 +80,9 @@ export function connect({ url, after = 0, onState, onElement }) {
     if (connection.closed || connection.state === "live" || socket?.readyState === WebSocket.CONNECTING) return;
     start();
   };
+  connection.send = (text) => socket.readyState === WebSocket.OPEN && socket.send(text);
   // The answer to a form may have been overtaken by the socket, and then puts back what is over: ask for it all once more.
-  document.addEventListener("htmx:after:swap", ({ detail }) => {
-    if (detail.ctx?.request?.method === "POST" && socket.readyState === WebSocket.OPEN) socket.send("afresh");
-  });
+  document.addEventListener("htmx:after:swap", ({ detail }) => detail.ctx?.request?.method === "POST" && connection.send("afresh"));
   connection.close = () => {
     connection.closed = true;
     clearTimeout(timer);
