@@ -33,7 +33,7 @@ LAST_USED_EVERY = dt.timedelta(minutes=1)
 
 class Right(StrEnum):
     VIEW = "view"
-    LAUNCH = "launch"  # launch, steer, pause, cancel
+    LAUNCH = "launch"  # launch, steer, pause, cancel, comment
     DECIDE = "decide"
     MANAGE = "manage"  # agents, tool servers, members
 
@@ -43,7 +43,7 @@ ROLE_OF = dict(zip(Right, LADDER, strict=True))
 SCOPE_OF = dict(zip(Right, (Scope.READ, Scope.RUNS, Scope.APPROVALS, Scope.AGENTS), strict=True))
 MEANING = {
     Right.VIEW: "See this team's runs",
-    Right.LAUNCH: "Launching, steering, pausing and cancelling runs",
+    Right.LAUNCH: "Launching, steering, cancelling and commenting on runs",
     Right.DECIDE: "Deciding on actions",
     Right.MANAGE: "Changing agents, tool servers and members",
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
 from approvals import api as approvals
+from runs import noting
 from runs.api.endpoints import Limit, access_of
 from runs.api.idempotent import idempotent
 from runs.errors import Invalid
@@ -74,6 +75,30 @@ def why(request: HttpRequest, asked: Query[traces.TraceQuery]) -> dict[str, Any]
 @traces_router.get("/traces/{run_id}", response=dict)
 def trace(request: HttpRequest, run_id: str, format: Literal["json", "otlp"] = "json") -> dict[str, Any]:  # noqa: A002
     return traces.trace(access_of(request), run_id, format)
+
+
+@traces_router.get("/traces/{run_id}/notes", response=dict)
+def list_notes(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    return traces.list_notes(access_of(request), run_id)
+
+
+@traces_router.post("/traces/{run_id}/notes", response={201: dict})
+@idempotent
+def add_note(request: HttpRequest, run_id: str, payload: traces.NoteIn) -> Status[dict[str, Any]]:
+    return Status(201, traces.add_note(access_of(request), run_id, payload))
+
+
+@traces_router.put("/traces/{run_id}/notes/{note_id}", response=dict)
+def edit_note(request: HttpRequest, run_id: str, note_id: str, payload: traces.NoteChange) -> dict[str, Any]:
+    """Of one's own notes."""
+    return traces.edit_note(access_of(request), run_id, note_id, payload)
+
+
+@traces_router.delete("/traces/{run_id}/notes/{note_id}", response={204: None})
+def delete_note(request: HttpRequest, run_id: str, note_id: str) -> Status[None]:
+    """Of one's own notes; an admin may delete those of others too."""
+    noting.delete(access_of(request), run_id, note_id)
+    return Status(204, None)
 
 
 @traces_router.get("/costs", response=dict)

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.ids import new_id
+from accounts.models import Team
 
 
 class Chosen(models.Model):
@@ -64,6 +65,32 @@ class RunMessage(models.Model):
 
     class Meta:
         ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.text[:40]
+
+
+class Note(models.Model):
+    """What a person thinks of a run, or of one of its steps: words, a score from 0 to 1, or both. `words` is the text
+    in the spelling of `words.py`, which is what a search compares."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="notes")
+    step = models.ForeignKey("runs.Step", on_delete=models.CASCADE, null=True, related_name="notes")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="notes")
+    text = models.TextField(blank=True)
+    words = models.TextField(blank=True)
+    score = models.FloatField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    edited_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(text="") | Q(score__isnull=False), name="note_says_something"),
+            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__range=(0, 1)), name="note_score_0_to_1"),
+        ]
 
     def __str__(self) -> str:
         return self.text[:40]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
 from django.db import transaction
+from django.db.models import Q
 
 from accounts import receipts
 from accounts.models import ApiToken, Membership, Receipt, SignInLink, User
-from runs.asked import RunMessage
+from runs.asked import Note, RunMessage
 from runs.models import Run, SearchDocument, Step, StepPayload
 
 ERASED = "[erased]"
@@ -29,6 +30,7 @@ class Found:
     runs: int
     live_runs: int
     messages: int
+    notes: int
     tokens: int
     memberships: int
     receipts: int
@@ -40,6 +42,7 @@ def find(user: User) -> Found:
         runs=runs.count(),
         live_runs=runs.filter(ended_at__isnull=True).count(),
         messages=RunMessage.objects.filter(sender=user).count(),
+        notes=Note.objects.filter(author=user).count(),
         tokens=ApiToken.objects.filter(user=user).count(),
         memberships=Membership.objects.filter(user=user).count(),
         receipts=Receipt.objects.filter(actor=user).count(),
@@ -69,6 +72,7 @@ def _erase_texts(user: User) -> None:
     steps.update(title=ERASED, summary="")
     runs.update(task=ERASED, result="", stop_detail="", plan=None, metadata={})
     RunMessage.objects.filter(sender=user).update(text=ERASED)
+    Note.objects.filter(Q(author=user) | Q(run__in=runs)).exclude(text="").update(text=ERASED, words="")
     told = Step.objects.filter(kind="message", key__in=[f"message:{each}" for each in _message_ids(user)])
     StepPayload.objects.filter(step__in=told).update(input=None, output=None)
     told.update(title=ERASED, summary="")

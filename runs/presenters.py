@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from runs.asked import Note
 from runs.catalog import CatalogEntry
 from runs.models import Agent, AgentVersion, Run, Step, ToolServer
 from runs.schemas import AgentIn
@@ -115,6 +116,19 @@ def step_json(step: Step) -> dict[str, Any]:
         "error": step.payload.error or None,
         "attempt": step.attempt,
         "child_run": str(step.child_run_id) if step.child_run_id else None,
+    }
+
+
+def note_json(note: Note) -> dict[str, Any]:
+    """Needs author and step selected. `seq` is null for a note on the run as a whole."""
+    return {
+        "id": str(note.id),
+        "seq": note.step.seq if note.step else None,
+        "text": note.text,
+        "score": note.score,
+        "author": note.author.username,
+        "created_at": time(note.created_at),
+        "edited_at": time(note.edited_at),
     }
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field
 
 from accounts.access import Access, get, rows
-from runs import presenters
+from runs import noting, presenters
 from runs.errors import Invalid
 from runs.models import Run, Step
 from traces import compare, costs, export, otel, why
@@ -24,6 +24,8 @@ from traces.query import parse
 from traces.scope import Scope
 from traces.search import LIMIT, MAX_LIMIT, BadCursor, search
 from traces.snippets import Snippet
+
+LARGEST_SEQ = 2**31 - 1
 
 
 class TraceSearch(BaseModel):
@@ -49,6 +51,24 @@ class TraceAggregate(BaseModel):
 
     q: str = ""
     by: str | None = None
+
+
+class NoteChange(BaseModel):
+    """What the note says from then on: what is left out is not there. `score` is from 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = ""
+    score: float | None = None
+
+    def said(self) -> noting.Said:
+        return noting.Said(text=self.text, score=self.score)
+
+
+class NoteIn(NoteChange):
+    """`seq` is the step that it is about; without one it is about the run as a whole."""
+
+    seq: int | None = Field(None, ge=1, le=LARGEST_SEQ)
 
 
 class CostQuery(BaseModel):
@@ -90,7 +110,21 @@ def match_json(match: Snippet) -> dict[str, Any]:
 
 def trace(access: Access, run_id: uuid.UUID | str, shape: Literal["json", "otlp"] = "json") -> dict[str, Any]:
     run, steps = whole_trace(access, run_id)
-    return otel.otlp(run, steps) if shape == "otlp" else export.trace_json(run, steps)
+    return otel.otlp(run, steps) if shape == "otlp" else export.trace_json(run, steps, noting.of(access, run))
+
+
+def list_notes(access: Access, run_id: uuid.UUID | str) -> dict[str, Any]:
+    """All there are: a run has at most a few hundred."""
+    found = noting.of(access, get(access, Run, run_id))
+    return {"items": [presenters.note_json(note) for note in found], "next": None}
+
+
+def add_note(access: Access, run_id: uuid.UUID | str, asked: NoteIn) -> dict[str, Any]:
+    return presenters.note_json(noting.add(access, run_id, asked.said(), seq=asked.seq))
+
+
+def edit_note(access: Access, run_id: uuid.UUID | str, note_id: str, asked: NoteChange) -> dict[str, Any]:
+    return presenters.note_json(noting.edit(access, run_id, note_id, asked.said()))
 
 
 def whole_trace(access: Access, run_id: uuid.UUID | str) -> tuple[Run, list[Step]]:

@@ -9,13 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 from runs import presenters
+from runs.asked import Note
 from runs.models import Run, Step
 from traces.costs import Report, Row
 from traces.otel import agent_name
 
 
-def trace_json(run: Run, steps: Iterable[Step]) -> dict[str, Any]:
-    """Needs agent, agent_version and owner, and the steps' payloads selected. The totals are the steps' sums."""
+def trace_json(run: Run, steps: Iterable[Step], notes: Iterable[Note]) -> dict[str, Any]:
+    """Needs agent, agent_version and owner, the steps' payloads, and author and step of notes selected. The totals are
+    the steps' sums."""
     rows = list(steps)
     return {
         "trace_id": str(run.id),
@@ -30,6 +32,7 @@ def trace_json(run: Run, steps: Iterable[Step]) -> dict[str, Any]:
         "simulated": run.simulated,
         "plan": run.plan or {"steps": []},
         "steps": [presenters.step_json(step) | {"plan_step": step.plan_step} for step in rows],
+        "notes": [presenters.note_json(note) for note in notes],
         "result": run.result,
         "total_tokens": sum(all_tokens(step) for step in rows),
         "total_cost_usd": presenters.money(total_cost(rows)),

@@ -35,7 +35,8 @@ ORDERED = frozenset({Type.LEVEL, Type.MONEY, Type.DURATION, Type.COUNT, Type.SCO
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """`says` and `denies` are the reading's clause, with `{}` for the comparison in words. A field `of_step` holds for
-    some step of the run, outside `step:{…}`. `key` is what stands behind the dot of `meta.` and `eval.`."""
+    some step of the run, outside `step:{…}`; one `of_note` asks about what people noted, not about the journal. `key`
+    is what stands behind the dot of `meta.` and `eval.`."""
 
     name: str
     type: Type
@@ -45,6 +46,7 @@ class Field:
     choices: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
     of_step: bool = False
+    of_note: bool = False
     key: str = ""
     called: str = ""
 

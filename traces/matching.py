@@ -31,6 +31,7 @@ from django.db.models.expressions import CombinedExpression, RawSQL
 from django.db.models.functions import Coalesce
 
 from accounts.models import Team
+from runs.asked import Note
 from runs.documents import END, EQUALS
 from runs.engine.types import ENDED, RunStatus
 from runs.models import Action, Batch, Run, SearchDocument
@@ -292,6 +293,19 @@ def _an_action(inner: Q) -> Q:
     return Q(Exists(Action.objects.filter(inner, run=OuterRef("pk"))))
 
 
+def _some_note(holds: Q, scope: Scope) -> Q:
+    """The run, or a step of it, has such a note of a person's."""
+    found = Note.objects.filter(holds, team=scope.team_id).order_by()
+    if text_index.are_few(found):
+        return these(found.values_list("run_id", flat=True))
+    scope.walks = True
+    return Q(Exists(Note.objects.filter(holds, run=OuterRef("pk"))))
+
+
+def _noted(term: Term, scope: Scope) -> Q:
+    return _some_note(step_matching.noted(term, scope), scope)
+
+
 def _run(path: str) -> Any:
     """The run itself, or one it points to: by number or id."""
     prefix, own_id = (f"{path}__", f"{path}_id") if path else ("", "id")
@@ -344,6 +358,7 @@ _HAS: dict[str, Any] = {
     "wait": lambda scope: Q(wait_ms__gt=0) | Q(status="waiting"),
     "unpriced": lambda scope: Q(unpriced_steps__gt=0),
     "score": lambda scope: _some_document(scope, Q(seq__gt=0, score__isnull=False), []),
+    "note": lambda scope: _some_note(Q(), scope),
     "plan": lambda scope: Q(plan__isnull=False),
     "subagent": lambda scope: Q(Exists(Run.objects.filter(parent=OuterRef("pk")))),
     "fork": lambda scope: Q(forked_from__isnull=False),
@@ -406,6 +421,7 @@ _TERMS: dict[str, Any] = {
         Q(decided_by__isnull=False) if term.op == Op.ANY else Q(decided_by__in=names.people(scope.team_id, term))
     ),
     "action": lambda term, scope: _an_action(step_matching.any_of(term, "tool")),
+    **dict.fromkeys(("note", "human_score", "noted_by"), _noted),
     "since": _started,
     "until": _started,
     "started": _started,

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from runs.asked import Note
 from runs.engine.types import ENDED
 from runs.models import Action, Run, SearchDocument
 from runs.words import words
@@ -38,6 +39,7 @@ class Facts:
     actions: tuple[Action, ...]
     batches: frozenset[uuid.UUID]
     children: int
+    notes: tuple[Note, ...]
     now: dt.datetime
 
     def document(self, seq: int) -> SearchDocument | None:
@@ -52,7 +54,7 @@ def gather(runs: QuerySet[Run], now: dt.datetime) -> list[Facts]:
     """Of at most MOST_AT_ONCE runs, in a constant number of queries."""
     found = list(
         runs.select_related("team", "agent", "agent_version", "owner", "parent", "forked_from").prefetch_related(
-            "documents__step", "actions__decided_by", "batches", "children"
+            "documents__step", "actions__decided_by", "batches", "children", "notes__author"
         )[:MOST_AT_ONCE]
     )
     return [
@@ -62,6 +64,7 @@ def gather(runs: QuerySet[Run], now: dt.datetime) -> list[Facts]:
             actions=tuple(run.actions.all()),
             batches=frozenset(batch.id for batch in run.batches.all()),
             children=len(run.children.all()),
+            notes=tuple(run.notes.all()),
             now=now,
         )
         for run in found
@@ -90,11 +93,11 @@ def holds(node: Node | None, facts: Facts) -> bool:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _has_text(document: SearchDocument, text: Text, columns: Sequence[str] = text_index.COLUMNS) -> bool:
+def _has_text(document: SearchDocument | Note, text: Text, columns: Sequence[str] = text_index.COLUMNS) -> bool:
     return any(needle(text) in getattr(document, column) for column in columns)
 
 
-def _text(term: Term, document: SearchDocument, columns: Sequence[str]) -> bool:
+def _text(term: Term, document: SearchDocument | Note, columns: Sequence[str]) -> bool:
     if term.op == Op.ANY:
         return any(getattr(document, column) for column in columns)
     if term.op == Op.EXACT:
@@ -141,6 +144,8 @@ def _step_holds(node: Node, document: SearchDocument, facts: Facts) -> bool:
 
 
 def _in_step(term: Term, document: SearchDocument, facts: Facts) -> bool:
+    if term.field.of_note:
+        return _noted(term, _notes_on(document, facts))
     if term.field.type == Type.TEXT:
         return _text(term, document, (term.field.name,))
     return bool(_STEP[term.field.name](term, document, facts))
@@ -149,6 +154,18 @@ def _in_step(term: Term, document: SearchDocument, facts: Facts) -> bool:
 def _actions_of(document: SearchDocument, facts: Facts) -> list[Action]:
     call = document.step.tool_call_id if document.step else ""
     return [action for action in facts.actions if call and action.tool_call_id == call]
+
+
+def _notes_on(document: SearchDocument, facts: Facts) -> list[Note]:
+    return [note for note in facts.notes if note.step_id is not None and note.step_id == document.step_id]
+
+
+def _noted(term: Term, notes: Iterable[Note]) -> bool:
+    if term.field.name == "note":
+        return any(_text(term, note, ("words",)) for note in notes)
+    if term.field.name == "human_score":
+        return any(_compare(term, note.score, float) for note in notes)
+    return any(term.op == Op.ANY or names.any_matches(term, names.names_of(note.author)) for note in notes)
 
 
 def _step_number(name: str, wrap: Callable[[Any], Any] = lambda value: value) -> Any:
@@ -192,6 +209,8 @@ _STEP: dict[str, Any] = {
 def _step_has(name: str, document: SearchDocument, facts: Facts) -> bool:
     if name == "score":
         return document.score is not None
+    if name == "note":
+        return bool(_notes_on(document, facts))
     if name == "approval":
         return any(action.batch_id for action in _actions_of(document, facts))
     if name == "unpriced":
@@ -333,6 +352,7 @@ _HAS: dict[str, Callable[[Facts], Any]] = {
     "wait": lambda facts: facts.run.wait_ms > 0 or facts.run.status == "waiting",
     "unpriced": lambda facts: facts.run.unpriced_steps > 0,
     "score": lambda facts: any(document.score is not None for document in facts.steps),
+    "note": lambda facts: bool(facts.notes),
     "plan": lambda facts: facts.run.plan is not None,
     "subagent": lambda facts: facts.children > 0,
     "fork": lambda facts: facts.run.forked_from_id is not None,
@@ -393,6 +413,7 @@ _RUN: dict[str, Any] = {
     "approval": lambda term, facts: _approval(term, facts.actions),
     "approver": lambda term, facts: _approver(term, facts.actions),
     "action": lambda term, facts: any(names.matches(term, action.tool) for action in facts.actions),
+    **dict.fromkeys(("note", "human_score", "noted_by"), lambda term, facts: _noted(term, facts.notes)),
     "since": _started,
     "until": _started,
     "started": _started,

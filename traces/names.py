@@ -82,6 +82,12 @@ def people(team_id: uuid.UUID, term: Term) -> list[uuid.UUID]:
     return [user.id for user in found if any_matches(term, names_of(user))]
 
 
+def authors(team_id: uuid.UUID, term: Term) -> list[uuid.UUID]:
+    """Who wrote notes in the team, whether or not they are still in it."""
+    people = User.objects.filter(notes__team=team_id).distinct()
+    return [person.id for person in people if any_matches(term, names_of(person))]
+
+
 def names_of(user: User) -> Sequence[str]:
     full = f"{user.first_name} {user.last_name}".strip()
     return [name for name in (user.username, user.email, user.first_name, user.last_name, full) if name]
@@ -117,4 +123,5 @@ def to_complete(team_id: uuid.UUID) -> dict[str, list[str]]:
         "type": observed(team_id, "type"),
         "user": sorted(set(users)),
         "approver": sorted(set(users)),
+        "noted_by": sorted(set(users)),
     }

@@ -50,7 +50,7 @@ def _steps(node: Sequence) -> str:
 
 
 _ANY = {"has": "anything of note"} | dict.fromkeys(
-    ("reasoning", "output", "input", "error", "task", "plan"), "anything"
+    ("reasoning", "output", "input", "error", "task", "plan", "note"), "anything"
 )
 _OVER = {Op.GT: "over ", Op.GTE: "at least ", Op.LT: "under ", Op.LTE: "at most "}
 

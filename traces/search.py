@@ -18,6 +18,7 @@ from typing import Any
 from django.db.models import Case, Q, QuerySet, When
 
 from accounts.access import Access, rows
+from runs.asked import Note
 from runs.engine.words import plain_text
 from runs.models import Run, SearchDocument, StepPayload
 from traces import matching, text_index
@@ -99,6 +100,8 @@ def search(
     listed = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
     more, listed = len(listed) > limit, listed[:limit]
     matches = _matches(listed, query.texts)
+    for run_id, noted in _in_notes(listed, query.note_texts).items():
+        matches[run_id] = (*noted, *matches.get(run_id, ()))[:MATCHES_PER_RUN]
     if cursor or more:
         total = _total(runs, found, scope, at_least=len(listed) + more)
     else:
@@ -191,6 +194,20 @@ def _matches(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tupl
             if own:
                 found.setdefault(run.id, []).append(own)
     return {run_id: tuple(snippets) for run_id, snippets in found.items()}
+
+
+def _in_notes(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, list[Snippet]]:
+    """The notes of people that hold the texts."""
+    found: dict[uuid.UUID, list[Snippet]] = {}
+    if not texts or not runs:
+        return found
+    holds = reduce(or_, (text_index.holds(text, ("words",)) for text in texts))
+    notes = Note.objects.filter(holds, run__in=[run.id for run in runs]).order_by("created_at", "id")
+    for run_id, seq, text in notes.values_list("run_id", "step__seq", "text"):
+        shown = snippet([("note", text)], texts, seq)
+        if shown:
+            found.setdefault(run_id, []).append(shown)
+    return found
 
 
 def _best_steps(runs: Sequence[Run], texts: Sequence[Text]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
+from runs.asked import Note
 from runs.engine.types import Risk
 from runs.models import Action, SearchDocument
 from runs.words import words
@@ -59,6 +60,8 @@ def required(node: Node) -> list[Requirement]:
     """Texts that every matching document holds: what the index of words is asked for."""
     if isinstance(node, Word):
         return [(node.wanted,)]
+    if isinstance(node, Term) and node.field.of_note:
+        return []
     if isinstance(node, Term) and node.field.type == Type.TEXT and node.op in (Op.IS, Op.EXACT):
         return [node.texts]
     if isinstance(node, Term) and node.field.key and node.field.name == "eval":
@@ -72,10 +75,15 @@ def required(node: Node) -> list[Requirement]:
 
 
 def selective(node: Node, scope: Scope) -> Q | None:
-    """The one condition on a column with an index that holds for every match; None when there is none."""
+    """The one condition on a column with an index, or on notes, that holds for every match; None without one."""
+    if isinstance(node, Term) and node.field.of_note:
+        return condition(node, scope)
     if isinstance(node, Term) and node.field.name in INDEXED and node.op != Op.ANY:
         return condition(node, scope)
     if isinstance(node, And):
+        noted = next((child for child in node.nodes if isinstance(child, Term) and child.field.of_note), None)
+        if noted is not None:
+            return condition(noted, scope)
         terms = [child for child in node.nodes if isinstance(child, Term) and child.field.name in INDEXED]
         for term in sorted(terms, key=lambda term: INDEXED.index(term.field.name)):
             if term.op != Op.ANY:
@@ -233,6 +241,19 @@ def any_of(term: Term, path: str) -> Q:
     return reduce(or_, (Q(**{f"{path}__iregex": names.pattern(str(value))}) for value in term.values))
 
 
+def noted(term: Term, scope: Scope) -> Q:
+    """On notes of people."""
+    if term.field.name == "note":
+        return text_index.of_term(term, ("words",))
+    if term.field.name == "human_score":
+        return number(term, "score", float)
+    return Q() if term.op == Op.ANY else Q(author__in=names.authors(scope.team_id, term))
+
+
+def _noted(term: Term, scope: Scope) -> Q:
+    return Q(step__in=Note.objects.filter(noted(term, scope), team=scope.team_id, step__isnull=False).values("step"))
+
+
 def _has(term: Term, scope: Scope) -> Q:
     wanted = [str(value) for value in term.values] or list(_HAS)
     conditions: list[Q] = [_HAS[name]() for name in wanted]
@@ -247,6 +268,7 @@ _HAS: dict[str, Callable[[], Q]] = {
     "score": lambda: Q(score__isnull=False),
     "approval": lambda: _action(Q(batch__isnull=False)),
     "unpriced": lambda: Q(step__cost_usd__isnull=True),
+    "note": lambda: Q(Exists(Note.objects.filter(step=OuterRef("step")))),
 }
 
 
@@ -279,6 +301,7 @@ _TERMS: dict[str, Any] = {
     "approver": lambda term, scope: _action(
         Q(decided_by__isnull=False) if term.op == Op.ANY else Q(decided_by__in=names.people(scope.team_id, term))
     ),
+    **dict.fromkeys(("note", "human_score", "noted_by"), _noted),
     "price": lambda term, scope: any_of(term, "step__price_id"),
     "has": _has,
 }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from django.db import connection
 from django.db.models import F, Q, QuerySet, Value
@@ -56,8 +57,8 @@ def narrowed(documents: QuerySet[SearchDocument], required: Sequence[Requirement
     return _on_postgresql(documents, required) if connection.vendor == "postgresql" else _on_sqlite(documents, required)
 
 
-def are_few(documents: QuerySet[SearchDocument]) -> bool:
-    return documents[: MOST + 1].count() <= MOST
+def are_few(rows: QuerySet[Any]) -> bool:
+    return rows[: MOST + 1].count() <= MOST
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class Row:
     cost: Decimal | None
     costs: bool
     score: float | None = None
+    notes: int = 0
     problem: str = ""
     children: int = 0
     below: bool = False  # a sub-agent's steps stand under it

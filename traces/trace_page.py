@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from accounts.access import Access, get, rows
 from runs import live, step_rows
 from runs.models import Action, Run, Step, StepPayload
+from traces import noted
 from traces.detail import detail
 from traces.otel import agent_name
 from traces.story import story
@@ -184,6 +185,8 @@ def page(
     counts = dict(Action.objects.filter(run=run).values_list("status").annotate(count=Count("id")).order_by())
     return {
         "run": run,
+        "run_notes": noted.on_run(access, run),
+        "step_notes": noted.on_step(access, run, pane.step.seq) if pane else None,
         "agent_name": agent_name(run),
         "timeline": shown,
         "window": window(shown, loaded, chosen, find, first),
@@ -227,7 +230,7 @@ def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: b
 def pane(access: Access, run_id: Any, seq: int, *, whole: str) -> dict[str, Any] | None:
     run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
     found = _pane(access, run, seq, whole)
-    return found and {"run": run, "detail": found}
+    return found and {"run": run, "detail": found, "step_notes": noted.on_step(access, run, seq)}
 
 
 def _pane(access: Access, run: Run, seq: int | None, whole: str) -> Any:
@@ -276,6 +279,7 @@ def _matching(all_rows: Sequence[Row], words: str) -> list[int]:
 def _window(shown: Timeline, loaded: Loaded, places: Sequence[int]) -> Window:
     chosen = [place(shown.rows[index], shown.axis) for index in places]
     _name_subjects(chosen, loaded)
+    _count_notes(chosen, loaded)
     contiguous = isinstance(places, range)
     first = places[0] if contiguous and places else 0
     end = first + len(chosen) if contiguous else len(shown.rows)
@@ -294,6 +298,12 @@ def _name_subjects(shown: Iterable[Row], loaded: Loaded) -> None:
     )
     for step_id, text in given.values_list("step_id", "given"):
         calls[step_id].note = subject(text)
+
+
+def _count_notes(shown: Iterable[Row], loaded: Loaded) -> None:
+    drawn = {loaded.step_ids.get((row.run, row.seq)): row for row in shown if row.seq is not None}
+    for step_id, count in noted.counts(step_id for step_id in drawn if step_id).items():
+        drawn[step_id].notes = count
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------

@@ -131,7 +131,12 @@ class Query:
     @property
     def texts(self) -> tuple[Text, ...]:
         """What a match should be marked for: what is asked for, not what is excluded."""
-        return tuple(dict.fromkeys(_wanted(self.node)))
+        return tuple(dict.fromkeys(_wanted(self.node, of_note=False)))
+
+    @property
+    def note_texts(self) -> tuple[Text, ...]:
+        """The same of people's notes."""
+        return tuple(dict.fromkeys(_wanted(self.node, of_note=True)))
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -146,16 +151,16 @@ class Query:
         return self.node.nodes if isinstance(self.node, And) else (self.node,)
 
 
-def _wanted(node: Node | None) -> Iterator[Text]:
+def _wanted(node: Node | None, *, of_note: bool) -> Iterator[Text]:
     if isinstance(node, Word):
-        yield node.wanted
-    elif isinstance(node, Term) and node.field.type == Type.TEXT:
+        yield from () if of_note else (node.wanted,)
+    elif isinstance(node, Term) and node.field.type == Type.TEXT and node.field.of_note is of_note:
         yield from node.texts
     elif isinstance(node, And | Or):
         for child in node.nodes:
-            yield from _wanted(child)
+            yield from _wanted(child, of_note=of_note)
     elif isinstance(node, Sequence):
         for step in node.steps:
-            yield from _wanted(step)
+            yield from _wanted(step, of_note=of_note)
     elif isinstance(node, Count):
-        yield from _wanted(node.sequence)
+        yield from _wanted(node.sequence, of_note=of_note)

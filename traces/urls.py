@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from traces import cost_views, search_views, views
+from traces import cost_views, note_views, search_views, views
 
 app_name = "traces"
 
@@ -18,6 +18,11 @@ urlpatterns = [
     path("traces/<uuid:run_id>/rows/", views.trace_rows, name="rows"),
     path("traces/<uuid:run_id>/steps/<int:seq>/", views.step, name="step"),
     path("traces/<uuid:run_id>/export.json", views.trace_json, name="export"),
+    path("traces/<uuid:run_id>/notes/", note_views.notes, name="notes"),
+    path("traces/<uuid:run_id>/notes/add/", note_views.add, name="add_note"),
+    path("traces/<uuid:run_id>/notes/<uuid:note_id>/", note_views.change, name="change_note"),
+    path("traces/<uuid:run_id>/steps/<int:seq>/notes/", note_views.notes, name="step_notes"),
+    path("traces/<uuid:run_id>/steps/<int:seq>/notes/add/", note_views.add, name="add_step_note"),
     path("costs/", views.costs_page, name="costs"),
     path("costs/alerts/", cost_views.alert_list, name="alerts"),
     path("costs/alerts/new/", cost_views.add_alert, name="add_alert"),

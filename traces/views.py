@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from accounts.http import HttpRequest
+from runs import noting
 from traces import api, cost_page, costs, export, otel, search_page, trace_page
 from traces.limits import TookTooLong, bounded
 from traces.period import RANGES, BadPeriod, Period, read_period
@@ -88,7 +89,7 @@ def step(request: HttpRequest, run_id: uuid.UUID, seq: int) -> HttpResponse:
 def trace_json(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
     run, steps = api.whole_trace(request.access, run_id)
     otlp = request.GET.get("format") == "otlp"
-    content = otel.otlp(run, steps) if otlp else export.trace_json(run, steps)
+    content = otel.otlp(run, steps) if otlp else export.trace_json(run, steps, noting.of(request.access, run))
     name = f"trace-{run.number}{'-otlp' if otlp else ''}.json"
     return _download(json.dumps(content, ensure_ascii=False, indent=2), "application/json", name)
 

@@ -17,6 +17,7 @@ HAS = {
     "wait": "a wait for a person",
     "unpriced": "a step without a price",
     "score": "a score",
+    "note": "a note or score by a person",
     "plan": "a plan",
     "subagent": "a sub-agent",
     "fork": "a run it was forked from",
@@ -30,6 +31,7 @@ STEP_HAS = {
     "output": "an output",
     "input": "an input",
     "score": "a score",
+    "note": "a note or score by a person",
     "approval": "an action that people were asked about",
     "unpriced": "no price",
 }
@@ -86,6 +88,34 @@ def _text(name: str) -> Field:
     says, denies = f"some {name} mentions {{}}", f"no {name} mentions {{}}"
     return Field(name=name, type=Type.TEXT, says=says, denies=denies, hint="words", of_step=True)
 
+
+_NOTES = (
+    Field(
+        name="note",
+        type=Type.TEXT,
+        says="a person's note mentions {}",
+        denies="no person's note mentions {}",
+        hint="words of a note",
+        of_note=True,
+    ),
+    Field(
+        name="human_score",
+        type=Type.SCORE,
+        says="a person's score is {}",
+        denies="no person's score is {}",
+        hint="<0.6",
+        of_note=True,
+    ),
+    Field(
+        name="noted_by",
+        type=Type.NAME,
+        says="noted by {}",
+        denies="not noted by {}",
+        hint="name, username or e-mail",
+        of_note=True,
+    ),
+)
+"""On the run as a whole or on any of its steps; within `step:{…}` on that step."""
 
 _STATUS_WORDS = (
     ("done", "completed"),
@@ -224,6 +254,7 @@ _RUN_FIELDS = (
         denies="no action with {} was proposed",
         hint="shop.issue_refund",
     ),
+    *_NOTES,
     Field(name="since", type=Type.TIME, says="started {}", denies="not started {}", hint="14d, 2026-11-01"),
     Field(name="until", type=Type.TIME, says="started {}", denies="not started {}", hint="1d, 2026-11-07"),
     Field(name="started", type=Type.TIME, says="started {}", denies="not started {}", hint="today, >-24h"),
@@ -309,6 +340,7 @@ _STEP_FIELDS = (
     _is("risk", Type.LEVEL, "the action's risk", "critical, >=high", choices=_values(Risk)),
     _is("approval", Type.CHOICE, "the approval", "what people decided", **_APPROVAL),
     Field(name="approver", type=Type.NAME, says="decided by {}", denies="not decided by {}", hint="name"),
+    *_NOTES,
     _is("price", Type.NAME, "the price", "genai-prices/*"),
     _is("number", Type.COUNT, "its number", "3, <10"),
     Field(
@@ -339,6 +371,10 @@ ALIASES = {
     "trace": "run",
     "env": "tag",
     "step": "kind",
+    "notes": "note",
+    "annotation": "note",
+    "comment": "note",
+    "feedback": "human_score",
 }
 STEP_ALIASES = {**ALIASES, "seq": "number"}
 GROUPS = ("agent", "status", "stop", "type", "user", "mode", "version", "tool", "model", "day", "week")

@@ -37,7 +37,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => delete button.dataset.copied, 1500);
 });
 
-// The sheet behind "More" closes when the reader goes elsewhere.
+// The sheet behind "More" and open menus close when the reader goes elsewhere.
 document.addEventListener("click", (event) => {
-  for (const more of document.querySelectorAll(".tab-more[open]")) if (!more.contains(event.target)) more.open = false;
+  for (const more of document.querySelectorAll(".tab-more[open], .menu[open]")) if (!more.contains(event.target)) more.open = false;
 });

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, Membership, User
 from accounts.schemas import Scope
-from runs.asked import RunMessage
+from runs.asked import Note, RunMessage
 from runs.models import Action, Agent, Run
 from tests.api.client import NO_ID, Caller, answer, problem
 from tests.api.conftest import As
@@ -52,6 +52,8 @@ CALLS = (
     Call("GET", "/traces", None, "viewer", 200, 200),
     Call("GET", "/traces/aggregate", None, "viewer", 200, 200),
     Call("GET", "/traces/{run}", None, "viewer", 200, 404),
+    Call("GET", "/traces/{run}/notes", None, "viewer", 200, 404),
+    Call("POST", "/traces/{run}/notes", {"text": "Too slow.", "score": 0.3}, "operator", 201, 404),
     Call("GET", "/costs", None, "viewer", 200, 200),
 )
 IDS = [f"{call.method} {call.path}" for call in CALLS]
@@ -85,7 +87,7 @@ def place(world: World) -> Place:
 
 
 def stored() -> tuple[int, ...]:
-    counts = (model.objects.count() for model in (Agent, Run, RunMessage))
+    counts = (model.objects.count() for model in (Agent, Run, RunMessage, Note))
     return (*counts, *(Run.objects.filter(status=status).count() for status in ("queued", "paused", "cancelled")))
 
 

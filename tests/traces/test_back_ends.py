@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from accounts import access as accounts_access
 from accounts.access import Access
 from accounts.models import User
-from runs.models import Action, Agent, Run
+from runs.asked import Note
+from runs.models import Action, Agent, Run, Step
+from runs.words import spelled, words
 from tests.traces.factories import (
     T0,
     make_action,
@@ -116,6 +118,18 @@ def fill(chance: random.Random, run: Run) -> None:
             )
             if decided in ("rejected", "succeeded"):
                 Action.objects.filter(id=action.id).update(decided_by=run.owner)
+    places: list[Step | None] = [None, *run.steps.all()]
+    for place in places:
+        if chance.random() < 0.25:
+            note(chance, run, place)
+
+
+def note(chance: random.Random, run: Run, step: Step | None) -> None:
+    text = some_text(chance)
+    score = chance.choice((0.25, 0.6, 0.9) if not text else (None, 0.25, 0.6, 0.9))
+    author = chance.choice(list(User.objects.filter(memberships__team=run.team_id).order_by("username")))
+    spelling = spelled(words(text))
+    Note.objects.create(team_id=run.team_id, run=run, step=step, author=author, text=text, words=spelling, score=score)
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------
@@ -127,6 +141,7 @@ _NAMES = {
     "model": (*MODELS, "claude-*", "gpt"),
     "user": ("dana", '"Émile Roux"', "ÉMILE", "otto", "*@harborpine.example"),
     "approver": ("dana", "émile", "otto"),
+    "noted_by": ("dana", "ÉMILE", "otto", "*@harborpine.example"),
     "type": ("refund-late", "supplier", "*r*"),
     "action": ("shop.issue_refund", "SHOP.*"),
     "price": ("genai-prices/*", "x"),
