@@ -11,6 +11,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
 
 from accounts.access import LADDER, ROLE_OF, Right, get, rows
 from accounts.http import HttpRequest
@@ -58,7 +59,9 @@ def _launch(request: HttpRequest, agents: Sequence[Agent]) -> HttpResponse:
         run = commands.launch(request.access, forms.wanted(form, definition))
     except Invalid as invalid:
         return _form(request, agents, form.with_errors(invalid.errors), status=422)
-    return HttpResponseRedirect(reverse("runs:live", args=[run.id]), status=303)
+    url = reverse("runs:live", args=[run.id])
+    # A form that goes by script is told where to, so that it opens the run's socket before it asks for the page.
+    return HttpResponseClientRedirect(url) if request.htmx else HttpResponseRedirect(url, status=303)
 
 
 def _start(request: HttpRequest, agents: Sequence[Agent]) -> LaunchForm:

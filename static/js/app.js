@@ -1,4 +1,5 @@
 // What every page needs. Page modules import what they use beyond this.
+import "./place.js";
 import "./times.js";
 import "./theme.js";
 import "./dialog.js";

@@ -83,6 +83,10 @@ document.addEventListener("keydown", (event) => {
   control.click();
 });
 
-if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+function sayMods() {
+  if (!/Mac|iPhone|iPad/.test(navigator.platform)) return;
   for (const key of document.querySelectorAll("kbd[data-mod]")) key.textContent = `⌘${key.dataset.mod}`;
 }
+
+sayMods();
+document.addEventListener("page:arrived", sayMods);

@@ -26,4 +26,5 @@ document.addEventListener("submit", (event) => {
 });
 
 dark.addEventListener("change", show);
+document.addEventListener("page:arrived", show);
 show();

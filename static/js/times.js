@@ -43,14 +43,22 @@ export function localise(root = document) {
   }
 }
 
-function tick() {
+function clocks() {
   const now = new Date();
   const name = zone.formatToParts(now).find((piece) => piece.type === "timeZoneName")?.value ?? "";
   for (const clock of document.querySelectorAll("[data-clock]")) clock.textContent = `${hours.format(now)} ${name}`;
+}
+
+function tick() {
+  clocks();
   setTimeout(tick, 60_050 - (Date.now() % 60_000));
 }
 
 localise();
 tick();
 document.addEventListener("htmx:after:swap", () => localise());
+document.addEventListener("page:arrived", () => {
+  localise();
+  clocks();
+});
 document.addEventListener("live:changed", (event) => localise(event.target));

@@ -39,6 +39,19 @@ def test_launching_by_a_plain_post(world: World) -> None:
     assert (run.max_input_tokens, run.max_output_tokens) == (300_000, 30_000)
 
 
+def test_a_form_that_goes_by_script_is_told_where_the_run_is(world: World) -> None:
+    response = world.client("operator").post("/", FORM, headers={"HX-Request": "true"})
+
+    assert (response.status_code, response["HX-Redirect"]) == (200, f"/runs/{Run.objects.get().id}/")
+
+
+def test_a_script_that_sends_bad_input_is_told_no_place_to_go_to(world: World) -> None:
+    response = world.client("operator").post("/", {**FORM, "cost": "-4"}, headers={"HX-Request": "true"})
+
+    assert (response.status_code, response.get("HX-Redirect")) == (422, None)
+    assert not Run.objects.exists()
+
+
 def test_an_untouched_token_budget_keeps_the_agents_two_limits(world: World) -> None:
     world.client("operator").post("/", {**FORM, "tokens": "660,000"})
 
