@@ -10,7 +10,7 @@ from django.utils import timezone
 from runs import starting
 from runs.doorbell import ring
 from runs.engine.ports import LeaseLost
-from runs.engine.types import Child, RunStatus
+from runs.engine.types import Child, Room, RunStatus
 from runs.leases import Lease
 from runs.models import Agent, Run
 from runs.schemas import AgentIn, LimitsIn
@@ -25,7 +25,7 @@ class DbChildren:
         row = Run.objects.filter(parent_id=self.run.id, parent_intent=intent).select_related("agent_version").first()
         return _child(row) if row else None
 
-    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None) -> Child:
+    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None, kept: Room) -> Child:
         """Raises `LeaseLost`: a worker that lost the run starts nothing in its name."""
         known = self.find(intent)
         if known is not None:
@@ -35,12 +35,15 @@ class DbChildren:
             held = Run.objects.select_for_update().get(id=self.run.id)
             if held.status != RunStatus.RUNNING or held.lease_owner != self.lease.owner:
                 raise LeaseLost(f"run {self.run.id} is no longer held by {self.lease.owner}")
+            Run.objects.filter(id=held.id).update(
+                kept_usd=kept.usd, kept_input_tokens=kept.input_tokens, kept_output_tokens=kept.output_tokens
+            )
             chosen = Agent.objects.select_related("current").get(team_id=self.run.team_id, slug=agent)
             child = starting.create(
                 self.run.team,
                 chosen,
                 self.run.owner,
-                self._limits(chosen, budget_usd),
+                self._limits(chosen, budget_usd, kept),
                 "agentsite",
                 "run.delegated",
                 parent=self.run,
@@ -52,16 +55,17 @@ class DbChildren:
             transaction.on_commit(lambda: ring(child.id), robust=True)
         return _child(child)
 
-    def _limits(self, agent: Agent, budget_usd: Decimal | None) -> LimitsIn:
-        """Its agent's own, cut to what the parent has left. What all spend together each reservation looks at."""
+    def _limits(self, agent: Agent, budget_usd: Decimal | None, kept: Room) -> LimitsIn:
+        """Its agent's own, cut to what the parent has left beyond what it needs to answer. What all spend together each
+        reservation looks at."""
         parent, limits = self.run, AgentIn.model_validate(agent.current.definition if agent.current else {}).limits
         prompt = parent.input_tokens + parent.cache_read_tokens + parent.cache_write_tokens
         started = parent.started_at or timezone.now()
         seconds = int((timezone.now() - started).total_seconds() - parent.wait_ms / 1000)
         used = {
-            "max_cost_usd": parent.cost_usd,
-            "max_input_tokens": prompt,
-            "max_output_tokens": parent.output_tokens,
+            "max_cost_usd": parent.cost_usd + kept.usd,
+            "max_input_tokens": prompt + kept.input_tokens,
+            "max_output_tokens": parent.output_tokens + kept.output_tokens,
             "max_seconds": seconds,
         }
         cut = {}

@@ -11,9 +11,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 
 from runs.engine.ports import BudgetExceeded
 from runs.engine.types import StopReason
@@ -21,11 +20,12 @@ from runs.models import Run
 
 MOST_LEVELS = 20
 _PROMPT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens") + F("reserved_input_tokens")
-_SUMS = {
-    "usd": Sum(F("cost_usd") + F("reserved_usd")),
-    "input_tokens": Sum(_PROMPT),
-    "output_tokens": Sum(F("output_tokens") + F("reserved_output_tokens")),
+_USED = {
+    "usd": F("cost_usd") + F("reserved_usd"),
+    "input_tokens": _PROMPT,
+    "output_tokens": F("output_tokens") + F("reserved_output_tokens"),
 }
+_KEPT = {"usd": "kept_usd", "input_tokens": "kept_input_tokens", "output_tokens": "kept_output_tokens"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +60,21 @@ def hold(family: Family) -> None:
 
 def check(family: Family) -> None:
     """Raises `BudgetExceeded` when the run's own reservation, made just before, is too much for a run above it, or for
-    the run itself together with those below it. Within the transaction of `hold` and of the reservation."""
+    the run itself together with those below it. What other runs keep back to answer with is not there for this one.
+    Within the transaction of `hold` and of the reservation."""
+    others = Q(ended_at__isnull=True) & ~Q(id=family.run_id)
+    sums = {name: Sum(used) for name, used in _USED.items()}
+    sums |= {f"kept_{name}": Sum(kept, filter=others) for name, kept in _KEPT.items()}
     chain = (*family.ancestors, *((family.run_id,) if family.has_children else ()))
     for ancestor in Run.objects.filter(id__in=chain).order_by("created_at", "id"):
-        found = Run.objects.filter(id__in=_tree(ancestor.id)).aggregate(**_SUMS)
+        found = Run.objects.filter(id__in=_tree(ancestor.id)).aggregate(**sums)
         over = (
-            (ancestor.max_cost_usd, found["usd"], StopReason.MAX_COST, "budget"),
-            (ancestor.max_input_tokens, found["input_tokens"], StopReason.MAX_TOKENS, "limit of input tokens"),
-            (ancestor.max_output_tokens, found["output_tokens"], StopReason.MAX_TOKENS, "limit of output tokens"),
+            (ancestor.max_cost_usd, "usd", StopReason.MAX_COST, "budget"),
+            (ancestor.max_input_tokens, "input_tokens", StopReason.MAX_TOKENS, "limit of input tokens"),
+            (ancestor.max_output_tokens, "output_tokens", StopReason.MAX_TOKENS, "limit of output tokens"),
         )
-        for limit, used, reason, what in over:
-            if limit is not None and (used or Decimal(0)) > limit:
+        for limit, name, reason, what in over:
+            if limit is not None and (found[name] or 0) + (found[f"kept_{name}"] or 0) > limit:
                 whose = "this run with its sub-agents" if ancestor.id == family.run_id else f"{ancestor.short_id} above"
                 raise BudgetExceeded(reason, f"what is left of the {what} of {whose} does not cover another step")
 

@@ -146,6 +146,10 @@ class Run(models.Model):
     reserved_usd = UsdField(default=Decimal(0))
     reserved_input_tokens = models.PositiveBigIntegerField(default=0)
     reserved_output_tokens = models.PositiveBigIntegerField(default=0)
+    # What no run below may use, so that this one can still answer once they have ended.
+    kept_usd = UsdField(default=Decimal(0))
+    kept_input_tokens = models.PositiveBigIntegerField(default=0)
+    kept_output_tokens = models.PositiveBigIntegerField(default=0)
 
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from runs.engine.ports import Budget, BudgetExceeded
-from runs.engine.types import JsonObject, Limits, ModelRequest, Spent, StopReason
+from runs.engine.types import JsonObject, Limits, ModelRequest, Room, Spent, StopReason, Usage
 
 WRAP_UP_TOKENS = 1024
 LEAST_USEFUL_TOKENS = 256
+TOLD_TOKENS = 512  # what is said to the model after its reply, at the end of a run
+RESULT_TOKENS = 2048  # of a sub-agent's answer; a longer one is cut where there is no room for it
 
 
 @dataclass(slots=True)
@@ -18,20 +22,25 @@ class PromptBound:
     """An upper bound of the next prompt's tokens: what the provider counted last, plus a token for each byte since.
 
     No counter of our own: a token is never shorter than a byte, and the provider's number is exact for the rest. What
-    was left out since is not taken off, for nobody knows how many tokens it had.
+    was left out since is not taken off, for nobody knows how many tokens it had. What stayed is not counted twice.
     """
 
     counted_tokens: int = 0
     counted: ModelRequest | None = None
+    answered_tokens: int = 0  # of that prompt and its reply: all that has been said, but for what follows the reply
 
     def of(self, request: ModelRequest) -> int:
         if self.counted is None or _frame(self.counted) != _frame(request):
             return request_bytes(request)
-        return self.counted_tokens + _bytes(request.messages[_shared(self.counted.messages, request.messages) :])
+        shared = _shared(self.counted.messages, request.messages)
+        old, new = self.counted.messages[shared:], request.messages[shared:]
+        since = self.counted_tokens + (_new_bytes(old, new) if old else _bytes(new))
+        return min(since, request_bytes(request)) if old else since
 
-    def learn(self, request: ModelRequest, prompt_tokens: int) -> None:
-        if prompt_tokens:
-            self.counted_tokens, self.counted = prompt_tokens, request
+    def learn(self, request: ModelRequest, usage: Usage) -> None:
+        if usage.prompt_tokens:
+            self.counted_tokens, self.counted = usage.prompt_tokens, request
+            self.answered_tokens = usage.prompt_tokens + usage.output_tokens
 
 
 def from_count(tokens: int) -> int:
@@ -51,12 +60,29 @@ def _shared(counted: tuple[JsonObject, ...], messages: tuple[JsonObject, ...]) -
     return min(len(counted), len(messages))
 
 
+def _new_bytes(old: tuple[JsonObject, ...], new: tuple[JsonObject, ...]) -> int:
+    """Of what is said in `new` and not in `old`: after old results were cleared or summed up, most has stayed."""
+    known = Counter(_text(block) for message in old for block in _blocks(message))
+    found = Counter(_text(block) for message in new for block in _blocks(message))
+    frames = sum(_bytes({**message, "content": []}) for message in new)
+    return frames + sum(len(text.encode()) * count for text, count in (found - known).items())
+
+
+def _blocks(message: JsonObject) -> list[Any]:
+    content = message["content"]
+    return content if isinstance(content, list) else [content]
+
+
 def request_bytes(request: ModelRequest) -> int:
     return _bytes(_frame(request)) + _bytes(request.messages)
 
 
 def _bytes(parts: object) -> int:
-    return len(json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str).encode())
+    return len(_text(parts).encode())
+
+
+def _text(parts: object) -> str:
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def fit(
@@ -76,8 +102,12 @@ def fit(
             f"the limit of {limits.max_output_tokens:,} output tokens is reached",
             "max_output_tokens",
         )
-    kept_input = bound + output + 512 if keep_wrap_up else 0
-    if limits.max_input_tokens is not None and spent.input_tokens + bound + kept_input > limits.max_input_tokens:
+    least = min(LEAST_USEFUL_TOKENS, output)
+    if keep_wrap_up and limits.max_input_tokens is not None:  # what is answered now is read once more at the end
+        output = min(output, limits.max_input_tokens - spent.input_tokens - 2 * bound - TOLD_TOKENS)
+    kept_input = bound + output + TOLD_TOKENS if keep_wrap_up else 0
+    too_much = limits.max_input_tokens is not None and spent.input_tokens + bound + kept_input > limits.max_input_tokens
+    if output < least or too_much:
         raise BudgetExceeded(
             StopReason.MAX_TOKENS,
             f"the limit of {limits.max_input_tokens:,} input tokens is reached",
@@ -90,6 +120,13 @@ def fit(
     return replace(request, max_tokens=output)
 
 
+def room_to_answer(said: PromptBound, results: int, model: str, budget: Budget) -> Room:
+    """What a run needs to sum up once its sub-agents have given `results` answers."""
+    prompt = said.answered_tokens + results * RESULT_TOKENS + TOLD_TOKENS
+    usd = budget.worst_price(model, prompt, WRAP_UP_TOKENS) or Decimal(0)
+    return Room(usd=usd, input_tokens=prompt, output_tokens=WRAP_UP_TOKENS)
+
+
 def _affordable(
     model: str, bound: int, output: int, left: Decimal, budget: Budget, keep_wrap_up: bool
 ) -> tuple[int, Decimal]:
@@ -99,7 +136,7 @@ def _affordable(
         if worst is None:
             return output, Decimal(0)
         if keep_wrap_up:
-            worst += budget.worst_price(model, bound + output + 512, WRAP_UP_TOKENS) or Decimal(0)
+            worst += budget.worst_price(model, bound + output + TOLD_TOKENS, WRAP_UP_TOKENS) or Decimal(0)
         if worst <= left:
             return output, worst
         if output // 2 < LEAST_USEFUL_TOKENS:

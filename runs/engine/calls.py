@@ -29,16 +29,14 @@ class Refusal:
 
 
 def schema_for_model(schema: JsonObject) -> JsonObject:
-    """The tool's own schema with `reasoning` and `confidence` asked for beside its arguments.
+    """The tool's own schema with `reasoning` and `confidence` asked for beside its arguments. The system prompt says
+    once what they mean: descriptions here would be sent for each tool.
 
     A tool that has an argument of that name keeps it: the value then serves both.
     """
     properties = dict(schema.get("properties") or {})
-    properties.setdefault(REASONING, {"type": "string", "description": "Why this call, in one or two sentences."})
-    properties.setdefault(
-        CONFIDENCE,
-        {"type": "number", "minimum": 0, "maximum": 1, "description": "How sure you are that this call is right."},
-    )
+    properties.setdefault(REASONING, {"type": "string"})
+    properties.setdefault(CONFIDENCE, {"type": "number", "minimum": 0, "maximum": 1})
     required = list(dict.fromkeys([*(schema.get("required") or []), REASONING, CONFIDENCE]))
     return {**schema, "type": "object", "properties": properties, "required": required}
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from runs.engine import trouble
-from runs.engine.budget import PromptBound, fit, from_count
+from runs.engine.budget import PromptBound, fit, from_count, room_to_answer
 from runs.engine.fallback import Models, counted
 from runs.engine.halting import Park, Stop
 from runs.engine.ports import Breakers, Budget, BudgetExceeded, Clock, Controls, Interrupted, Journal, Llm, ModelError
@@ -18,6 +18,7 @@ from runs.engine.types import (
     ModelReply,
     ModelRequest,
     Parked,
+    Room,
     RunSpec,
     Step,
     StepKind,
@@ -126,6 +127,9 @@ class Caller:
         if not last and limits.max_seconds is not None and self.elapsed_s() >= limits.max_seconds:
             raise Stop(StopReason.MAX_SECONDS, f"the limit of {limits.max_seconds} seconds is reached", "max_seconds")
 
+    def room_to_answer(self, results: int) -> Room:
+        return room_to_answer(self.bound, results, self.run.agent.model, self.budget)
+
     def record_stop(self, stop: Stop) -> None:
         """So that a crash while wrapping up changes neither the reason nor the fact."""
         step = Step(
@@ -210,7 +214,7 @@ class Caller:
         return self.journal.once(step.key, step.kind, lambda: step)
 
     def _learn(self, request: ModelRequest, usage: Usage) -> None:
-        self.bound.learn(request, usage.prompt_tokens)
+        self.bound.learn(request, usage)
 
     def _since(self, begun: Step) -> int:
         started: datetime = begun.started_at or self.clock.now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Protocol
 
 from runs.engine.deciding import Caller
@@ -21,6 +22,7 @@ from runs.engine.types import (
     JsonObject,
     Parked,
     Risk,
+    Room,
     RunSpec,
     RunStatus,
     Step,
@@ -41,8 +43,9 @@ LEAST_BUDGET, MOST_BUDGET = Decimal("0.000001"), Decimal(100_000)
 class Children(Protocol):
     """The runs that this run has started."""
 
-    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None) -> Child:
-        """Idempotent by `intent`. Its limits are its agent's, within what this run has left and `budget_usd`."""
+    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None, kept: Room) -> Child:
+        """Idempotent by `intent`. Its limits are its agent's, within `budget_usd` and what this run has left beyond
+        `kept`, which no run below this one is given."""
         ...
 
     def find(self, intent: str) -> Child | None: ...
@@ -134,13 +137,14 @@ class Delegating:
 
     def start(self, calls: Sequence[Call], plan_step: int | None, bounded: Callable[[Call], Step | None]) -> None:
         """Starts what was not started. Past a limit nothing more is: `bounded` gives such a call its one result."""
+        kept = self.caller.room_to_answer(min(len(calls), MOST_AT_ONCE))
         for call in calls[:MOST_AT_ONCE]:
             if self.journal.recorded(f"tool:{call.intent}") is not None:
                 continue
             if self.journal.recorded(_started(call)) is None:
                 if bounded(call) is not None:
                     continue
-                self.journal.once(_started(call), StepKind.DELEGATE, lambda call=call: self._start(call, plan_step))  # type: ignore[misc]
+                self.journal.once(_started(call), StepKind.DELEGATE, partial(self._start, call, plan_step, kept))
             self.caller.promised.add(call.intent)
 
     def results(self, calls: Sequence[Call], plan_step: int | None) -> dict[str, Step]:
@@ -152,9 +156,9 @@ class Delegating:
             raise Park(Parked(why="children"))
         return {call.intent: self._result(call, found.get(call.intent), plan_step) for call in calls}
 
-    def _start(self, call: Call, plan_step: int | None) -> Step:
+    def _start(self, call: Call, plan_step: int | None, kept: Room) -> Step:
         agent, task = str(call.args["agent"]), str(call.args["task"])
-        child = self.children.start(call.intent, agent, task, budget_of(call.args))
+        child = self.children.start(call.intent, agent, task, budget_of(call.args), kept)
         return Step(
             kind=StepKind.DELEGATE,
             title=f"Delegate to {child.agent}"[:200],

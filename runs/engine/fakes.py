@@ -39,6 +39,7 @@ from runs.engine.types import (
     Price,
     Question,
     Risk,
+    Room,
     Route,
     RunStatus,
     Spent,
@@ -453,8 +454,10 @@ class FakeChildren:
     def __init__(self) -> None:
         self.started: dict[str, Child] = {}
         self.asked: list[tuple[str, str, Decimal | None]] = []
+        self.kept: list[Room] = []
 
-    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None) -> Child:
+    def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None, kept: Room) -> Child:
+        self.kept.append(kept)
         if intent not in self.started:
             self.asked.append((agent, task, budget_usd))
             self.started[intent] = Child(id=f"child-{intent}", agent=agent.title(), status=RunStatus.QUEUED)

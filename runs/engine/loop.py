@@ -14,6 +14,7 @@ from itertools import count
 from runs.engine.acting import Hands
 from runs.engine.asking import Asking
 from runs.engine.breakers import NeverOpen
+from runs.engine.budget import WRAP_UP_TOKENS
 from runs.engine.compaction import Compactor
 from runs.engine.context import WRAP_UP, Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.deciding import Caller, reply_of
@@ -30,6 +31,7 @@ from runs.engine.recovery import CUT, NOT_ENDED, Trouble, trouble_of
 from runs.engine.reviewing import Reviewer
 from runs.engine.types import (
     Action,
+    Effect,
     Finished,
     JsonObject,
     Mode,
@@ -46,6 +48,7 @@ from runs.engine.types import (
 )
 
 LOST_TURNS = (Trouble.REFUSED, Trouble.OVERFLOW)
+WRAP_UP_RESULTS = (2_000, 200)  # characters of a result that a last call is given where more does not fit
 GO_ON, GO_ON_BRIEFLY = "Go on.", "Your last turn was cut off by its token limit. Go on, more briefly."
 
 
@@ -97,7 +100,7 @@ class Life:
         self.hands = Hands(run, self.caller, self.asking, self.tools, ports.breakers)
         if delegate is not None:
             self.hands.delegating = Delegating(run, self.caller, ports.journal, ports.children, ports.clock)
-        self.system = system_prompt(run.agent, run.mode)
+        self.system = system_prompt(run.agent, run.mode, may_ask=delegate is not None or self.may_ask())
         self.definitions = tool_definitions(self.tools.values())
         self.conversation = Conversation(run.task)
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
@@ -109,6 +112,14 @@ class Life:
         self.warned: set[tuple[str, str]] = set()
         self.loops = LoopGuard()
         self.repeatable = frozenset(name for name, tool in self.tools.items() if tool.spec.repeatable)
+
+    def may_ask(self) -> bool:
+        """Whether a call may have to wait for a person: one that changes something, or under a policy."""
+        grants = self.hands.grants
+        return any(
+            tool.spec.effect is not Effect.READ or grants[name].policy is not Policy.AUTO
+            for name, tool in self.tools.items()
+        )
 
     # --- decide, act, evaluate ---------------------------------------------------------------------------------------
 
@@ -292,15 +303,27 @@ class Life:
         if stop.status is not RunStatus.STOPPED or stop.reason is StopReason.CONTENT_FILTER:
             return ""
         self.conversation.say(WRAP_UP.format(why=stop.detail))
-        request = replace(self.request(), max_tokens=1024, tool_choice={"type": "none"} if self.definitions else None)
-        try:
-            step = self.caller.call("wrap_up", StepKind.MODEL, "Wrap up", request, keep_wrap_up=False, optional=True)
-        except Stop as second:
-            if second.reason is StopReason.CANCELLED:
-                raise
-            return ""
-        answer = reply_of(step).text if step.status is StepStatus.OK else ""
+        step = self.last_call()
+        answer = reply_of(step).text if step is not None and step.status is StepStatus.OK else ""
         return "" if self.screen.blocks(answer) else answer
+
+    def last_call(self) -> Step | None:
+        """With results cut where they would not fit whole; None when nothing fits."""
+        choice = {"type": "none"} if self.definitions else None
+        for most in (None, *WRAP_UP_RESULTS):
+            if most is not None:
+                self.conversation.cut_results(most)
+            request = replace(self.request(), max_tokens=WRAP_UP_TOKENS, tool_choice=choice)
+            try:
+                return self.caller.call(
+                    "wrap_up", StepKind.MODEL, "Wrap up", request, keep_wrap_up=False, optional=True
+                )
+            except Stop as second:
+                if second.reason is StopReason.CANCELLED:
+                    raise
+                if second.reason not in (StopReason.MAX_COST, StopReason.MAX_TOKENS):
+                    return None
+        return None
 
     def finish(self, answer: str, reason: StopReason, detail: str, status: RunStatus = RunStatus.COMPLETED) -> Finished:
         if reason is StopReason.DONE and self.run.mode is Mode.DRY_RUN:

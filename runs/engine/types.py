@@ -274,6 +274,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What is kept back of a run's limits. `usd` is zero where the price is not known."""
+
+    usd: Decimal
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     model: str
     system: str

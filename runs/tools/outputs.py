@@ -10,14 +10,15 @@ from runs.tools.base import BuiltinTool, builtin_spec
 SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
-        "handle": {"type": "string", "description": "The handle that stands at the end of a shortened result."},
-        "offset": {"type": "integer", "minimum": 0, "description": "Where to begin, in characters. 0 when left out."},
-        "find": {"type": "string", "minLength": 1, "maxLength": 200, "description": "A text to look for instead."},
+        "handle": {"type": "string"},
+        "offset": {"type": "integer", "minimum": 0},
+        "find": {"type": "string", "minLength": 1, "maxLength": 200},
     },
     "required": ["handle"],
     "additionalProperties": False,
 }
-DESCRIPTION = "Reads on in a tool result of this run that was shortened, or finds a text in it."
+# Every agent is sent this with every call, so it is brief: a shortened result itself says how to read on.
+DESCRIPTION = "Reads on in a shortened result, or finds a text in it."
 
 
 class ReadOutput(BuiltinTool):

@@ -340,7 +340,7 @@ class World:
     def results(self, turn: int = 1) -> list[JsonObject]:
         """The results of a turn's calls, as the model got them with its next call."""
         answers = [message for message in self.llm.conversations()[-1] if message["role"] == "user"][turn]
-        return [block for block in answers["content"] if block["type"] == "tool_result"]
+        return [{"is_error": False, **block} for block in answers["content"] if block["type"] == "tool_result"]
 
     def contents(self, turn: int = 1) -> list[str]:
         return [block["content"] for block in self.results(turn)]

@@ -8,7 +8,7 @@ import pytest
 
 from runs.engine.context import Conversation, as_text, system_prompt, tool_definitions
 from runs.engine.fakes import FakeTool, calls, says
-from runs.engine.types import AgentSpec, Mode
+from runs.engine.types import AgentSpec, Mode, Policy
 from tests.engine.helpers import assert_grows, assert_sound, use, world
 
 AGENT = AgentSpec(slug="desk", name="Desk", version=1, model="fake", purpose="Helps.", instructions="Be kind.")
@@ -30,7 +30,7 @@ def test_what_is_said_between_two_turns_is_one_message_with_the_results_first() 
 
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     assert messages[2]["content"][:2] == [
-        {"type": "tool_result", "tool_use_id": "c1", "content": '{"ok":true}', "is_error": False},
+        {"type": "tool_result", "tool_use_id": "c1", "content": '{"ok":true}'},
         {"type": "tool_result", "tool_use_id": "c2", "content": "no", "is_error": True},
     ]
     assert texts(messages[2]["content"][2:]) == ["A message.", "Another."]
@@ -96,9 +96,20 @@ def test_the_system_prompt_is_the_agent_and_its_mode() -> None:
     assert len(set(prompts.values())) == 3
     for prompt in prompts.values():
         assert prompt.startswith("You are Desk.\n\nHelps.\n\nBe kind.\n\n")
-        assert "`confidence` (0 to 1)" in prompt
+        assert "`confidence` (0 to 1, that it is right)" in prompt
     assert "queued for approval" in prompts[Mode.BATCH]
     assert "dry run" in prompts[Mode.DRY_RUN]
+
+
+def test_who_never_waits_for_a_person_is_not_told_of_it() -> None:
+    def system(**policies: Policy) -> str:
+        done = world(says("Done."), policies={f"shop.{name}": policy for name, policy in policies.items()})
+        done.ended()
+        return done.llm.requests[0].system
+
+    assert "may wait for a person" not in system(look=Policy.AUTO)
+    assert "may wait for a person" in system(look=Policy.REVIEW)
+    assert "may wait for a person" in system(look=Policy.AUTO, note=Policy.AUTO)
 
 
 def test_parts_that_are_missing_leave_no_hole() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from runs.engine.budget import RESULT_TOKENS, TOLD_TOKENS, WRAP_UP_TOKENS
 from runs.engine.delegating import DEEPEST, MOST_AT_ONCE, Delegate, budget_of
 from runs.engine.fakes import Crash, calls, says
 from runs.engine.ports import InvalidArguments
-from runs.engine.types import ActionStatus, JsonObject, Parked, RunStatus, StepKind, StepStatus, StopReason
+from runs.engine.types import ActionStatus, JsonObject, Parked, RunStatus, StepKind, StepStatus, StopReason, Usage
 from tests.engine.helpers import Answer, World, assert_each_call_has_one_result, limits, use, world
 
 AGENTS = (("searcher", "Finds sources."), ("summariser", ""))
@@ -208,3 +209,14 @@ def test_past_a_limit_nothing_is_started_and_each_call_is_answered() -> None:
     end = done.ended()
     assert (end.stop_reason, done.children.asked) == (StopReason.MAX_STEPS, [])
     assert_each_call_has_one_result(done.llm.conversations()[-1])
+
+
+def test_what_a_run_needs_to_answer_is_kept_from_the_runs_it_starts() -> None:
+    """Its conversation so far as it was billed, room for each answer, and the last reply."""
+    turn = calls(delegate(), delegate("summariser", "Sum it up."))
+    done = boss(replace(turn, usage=Usage(input_tokens=700, output_tokens=90)))
+    done.parked()
+
+    [kept, _] = done.children.kept
+    assert (kept.input_tokens, kept.output_tokens) == (700 + 90 + 2 * RESULT_TOKENS + TOLD_TOKENS, WRAP_UP_TOKENS)
+    assert kept.usd == done.budget.worst_price("fake", kept.input_tokens, kept.output_tokens)

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from runs.engine.budget import WRAP_UP_TOKENS, PromptBound, fit, request_bytes
+from runs.engine.context import SHORTENED, Conversation
 from runs.engine.fakes import FakeBudget, calls, says
 from runs.engine.ports import BudgetExceeded
 from runs.engine.types import (
@@ -19,6 +20,7 @@ from runs.engine.types import (
     Spent,
     StepKind,
     StopReason,
+    ToolResult,
     Usage,
 )
 from tests.engine.helpers import UNLIMITED, WAITS, Workshop, World, assert_sound, limits, then, use, world
@@ -171,11 +173,11 @@ def test_after_the_first_call_the_providers_count_is_taken() -> None:
 
     first, second = done.llm.requests
     assert bound.of(first) == request_bytes(first)
-    bound.learn(first, 10)
+    bound.learn(first, Usage(input_tokens=10))
     since = request_bytes(second) - request_bytes(first)
     assert since <= bound.of(second) - 10 <= since + len("[]")
     known = bound.of(second)
-    bound.learn(second, 0)
+    bound.learn(second, Usage())
     assert bound.of(second) == known
 
 
@@ -186,9 +188,34 @@ def test_what_was_left_out_since_is_not_taken_off_the_bound() -> None:
     first = ModelRequest(model="fake", system="", messages=({"role": "user", "content": long},))
     second = replace(first, messages=({"role": "user", "content": short},))
     bound = PromptBound()
-    bound.learn(first, 1000)
+    bound.learn(first, Usage(input_tokens=1000))
 
-    assert bound.of(second) >= 1000 + len(short.encode())
+    assert bound.of(second) == min(1000 + len(short.encode()), request_bytes(second))
+
+
+def test_what_stays_after_clearing_is_not_counted_twice() -> None:
+    """One old result of many is cleared: its mark is all that is new."""
+    talk = Conversation("Help Ana")
+    for number in range(10):
+        talk.reply(calls(use("look", id=str(number))).content)
+        talk.give_results([(f"c{number}", f"{number} " + "found " * 200, False)])
+    before = ModelRequest(model="fake", system="", messages=talk.messages())
+    bound = PromptBound()
+    bound.learn(before, Usage(input_tokens=4_000))
+    talk.clear_results(3)
+    after = replace(before, messages=talk.messages())
+
+    assert 4_000 < bound.of(after) < 5_000
+    assert request_bytes(after) > 10_000
+
+
+def test_after_a_summary_the_bound_is_at_most_a_token_for_each_byte() -> None:
+    before = ModelRequest(model="fake", system="", messages=({"role": "user", "content": "a" * 90_000},))
+    bound = PromptBound()
+    bound.learn(before, Usage(input_tokens=30_000))
+    after = replace(before, messages=({"role": "user", "content": "In short: nothing."},))
+
+    assert bound.of(after) == request_bytes(after)
 
 
 # --- dollars ---------------------------------------------------------------------------------------------------------
@@ -253,6 +280,8 @@ def fitted(bounds: Limits, *, spent: Spent = Spent(), keep: bool = True, bound: 
         (limits(max_cost_usd=Decimal("8.0")), False, 4000),
         (limits(max_cost_usd=Decimal("0.6")), False, 500),
         (limits(max_input_tokens=100), False, 8000),
+        (limits(max_input_tokens=8711), True, 7999),
+        (limits(max_input_tokens=968), True, 256),
     ],
 )
 def test_the_answer_is_cut_to_what_is_left(bounds: Limits, keep: bool, tokens: int) -> None:
@@ -265,7 +294,7 @@ def test_the_answer_is_cut_to_what_is_left(bounds: Limits, keep: bool, tokens: i
         (limits(max_output_tokens=1279), True, StopReason.MAX_TOKENS),
         (limits(max_output_tokens=255), False, StopReason.MAX_TOKENS),
         (limits(max_input_tokens=99), False, StopReason.MAX_TOKENS),
-        (limits(max_input_tokens=8711), True, StopReason.MAX_TOKENS),
+        (limits(max_input_tokens=967), True, StopReason.MAX_TOKENS),
         (limits(max_cost_usd=Decimal("0.1")), False, StopReason.MAX_COST),
         (limits(max_cost_usd=Decimal("1.5")), True, StopReason.MAX_COST),
     ],
@@ -275,6 +304,18 @@ def test_without_enough_left_there_is_no_call(bounds: Limits, keep: bool, reason
         fitted(bounds, keep=keep)
 
     assert caught.value.limit == reason
+
+
+def test_a_last_call_that_does_not_fit_whole_has_its_results_cut() -> None:
+    """What tools gave back is the most of a prompt, and the least of what a summing up needs."""
+    done = world(calls(use("look")), says("Never reached."), limits=limits(max_input_tokens=7_000))
+    done.tool("look").answers.append(ToolResult(content="Found it. " * 1_000))
+
+    end = done.ended()
+
+    assert (end.stop_reason, end.result) == (StopReason.MAX_TOKENS, "wrapped up")
+    assert SHORTENED.format(count="8,000") in done.contents()[0]
+    assert_sound(done)
 
 
 # --- seconds ---------------------------------------------------------------------------------------------------------

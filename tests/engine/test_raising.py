@@ -90,10 +90,10 @@ def test_every_kind_of_limit_warns() -> None:
 def test_close_to_a_limit_the_provider_counts() -> None:
     """The bound takes each byte for a token; with the provider's count the same run gets to its end."""
     turns = (calls(use("look")), says("Done."))
-    blind = world(*turns, limits=limits(max_input_tokens=8_000))
+    blind = world(*turns, limits=limits(max_input_tokens=3_000))
     assert blind.ended().stop_reason is StopReason.MAX_TOKENS
 
-    counted = world(*turns, limits=limits(max_input_tokens=14_000))
+    counted = world(*turns, limits=limits(max_input_tokens=3_000))
     counted.llm.counts = lambda request: request_bytes(request) // 4
 
     assert counted.ended().stop_reason is StopReason.DONE
@@ -107,7 +107,7 @@ def test_far_from_every_limit_nobody_counts() -> None:
 
 @pytest.mark.parametrize("count", [None, 10**9])
 def test_a_count_that_is_none_or_no_better_changes_nothing(count: int | None) -> None:
-    done = looks(2, limits=limits(max_input_tokens=8_000))
+    done = looks(2, limits=limits(max_input_tokens=3_000))
     done.llm.counts = lambda request: count
     assert done.ended().stop_reason is StopReason.MAX_TOKENS
 

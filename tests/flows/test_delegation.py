@@ -13,7 +13,7 @@ from approvals.models import Verdict
 from runs import commands, leases, lifecycle, tasks, worker
 from runs.children import DbChildren
 from runs.engine.ports import LeaseLost
-from runs.engine.types import Finished, Mode, Parked, RunStatus, StopReason
+from runs.engine.types import Finished, Mode, Parked, Room, RunStatus, StopReason
 from runs.models import Batch, Run
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
 from tests.accounts.together import together
@@ -21,6 +21,7 @@ from tests.flows.conftest import Model, applied, assert_sound, decide, told
 from tests.flows.shop import LocalShop
 from tests.running import REFUND, add_agent, advance, launch, tool, turns, uses
 
+NOTHING = Room(usd=Decimal(0), input_tokens=0, output_tokens=0)
 REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
 
 
@@ -147,7 +148,7 @@ def test_a_run_that_is_lost_to_another_worker_starts_no_child(boss: Access) -> N
     Run.objects.filter(id=run.id).update(lease_owner="other:1:1")
     run.refresh_from_db()
     with pytest.raises(LeaseLost):
-        DbChildren(run, leases.Lease(run_id=run.id, owner="this:1:1")).start("1:0", "desk", "Part one.", None)
+        DbChildren(run, leases.Lease(run_id=run.id, owner="this:1:1")).start("1:0", "desk", "Part one.", None, NOTHING)
     assert children(run) == []
 
 
@@ -157,9 +158,9 @@ def test_a_childs_limits_are_within_its_parents_and_its_budget(boss: Access) -> 
     run.refresh_from_db()
     run.cost_usd, run.output_tokens = Decimal("0.40"), 300
     store = DbChildren(run, leases.Lease(run_id=run.id, owner="this:1:1"))
-    store.start("1:0", "desk", "Part one.", None)
-    store.start("1:1", "desk", "Part two.", Decimal("0.25"))
-    store.start("1:1", "desk", "Part two.", Decimal("0.25"))
+    store.start("1:0", "desk", "Part one.", None, NOTHING)
+    store.start("1:1", "desk", "Part two.", Decimal("0.25"), NOTHING)
+    store.start("1:1", "desk", "Part two.", Decimal("0.25"), NOTHING)
     one, two = children(run)
     assert (one.max_cost_usd, one.max_output_tokens, one.max_steps) == (Decimal("0.60"), 600, 60)
     assert two.max_cost_usd == Decimal("0.25")
@@ -173,7 +174,7 @@ def test_the_last_child_ends_while_its_parent_parks(boss: Access, rings: list[st
         assert lifecycle.claim_lease(run.id, "this:1:1")
         run.refresh_from_db()
         lease = leases.Lease(run_id=run.id, owner="this:1:1")
-        DbChildren(run, lease).start("1:0", "clerk", "Part one.", None)
+        DbChildren(run, lease).start("1:0", "clerk", "Part one.", None, NOTHING)
         (child,) = children(run)
         assert lifecycle.claim_lease(child.id, "that:1:1")
         child = Run.objects.select_related("team", "agent").get(id=child.id)
