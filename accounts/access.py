@@ -15,7 +15,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.http import Http404
 from django.utils import timezone
 
@@ -139,19 +139,22 @@ def access_now(user: User, session: SessionBase) -> Access | None:
 
 def access_for_token(raw: str) -> Access:
     """For the text after `Bearer `. Raises InvalidToken."""
-    token = ApiToken.objects.filter(digest=token_digest(raw)).select_related("user", "team").first()
+    membership = Membership.objects.filter(user=OuterRef("user"), team=OuterRef("team"))
+    known = ApiToken.objects.select_related("user", "team").annotate(role=Subquery(membership.values("role")))
     now = timezone.now()
-    if token is None:
-        raise InvalidToken("This token is not known here.")
+    try:
+        token = known.get(digest=token_digest(raw))
+    except ApiToken.DoesNotExist:
+        raise InvalidToken("This token is not known here.") from None
     if token.revoked_at is not None:
         raise InvalidToken("This token was revoked.")
     if token.expires_at is not None and token.expires_at <= now:
         raise InvalidToken("This token has expired.")
     if not token.user.is_active:
         raise InvalidToken("The owner of this token is no longer active.")
-    role = _role(token.user_id, token.team_id)
-    if role is None:
+    if token.role is None:
         raise InvalidToken("The owner of this token is no longer a member of its team.")
+    role = Role(token.role)
     _note_use(token, now)
     scopes = type_of_scopes.validate_python(token.scopes)
     rights = frozenset(right for right in rights_of(role) if SCOPE_OF[right] in scopes)

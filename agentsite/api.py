@@ -54,16 +54,21 @@ class PerToken(BaseThrottle):
             return True
         key = f"api:{access.token.id}:{int(time.time() // 60)}"
         try:
-            cache.add(key, 0, timeout=120)
-            return cache.incr(key) <= CALLS_A_MINUTE
-        except ValueError:  # the cache was emptied between the two
-            return True
+            return _counted(key) <= CALLS_A_MINUTE
         except (RedisError, OSError):
             PerToken.away_until = time.monotonic() + AWAY_FOR_S
             return True
 
     def wait(self) -> float:
         return 60 - time.time() % 60
+
+
+def _counted(key: str) -> int:
+    try:
+        return int(cache.incr(key))
+    except ValueError:  # the first call of this minute; of two at once only one is counted
+        cache.add(key, 1, timeout=120)
+        return 1
 
 
 class Api(NinjaAPI):

@@ -220,7 +220,7 @@ def test_a_cache_that_is_away_limits_nobody_and_is_not_waited_for_at_each_call(
         asked.append(1)
         raise ConnectionError("no cache")
 
-    monkeypatch.setattr("agentsite.api.cache.add", away)
+    monkeypatch.setattr("agentsite.api.cache.incr", away)
     monkeypatch.setattr("agentsite.api.PerToken.away_until", 0.0)
     caller = as_("viewer")
     for _ in range(3):
