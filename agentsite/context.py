@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
@@ -56,7 +57,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
 
 
 def _frame(request: HttpRequest) -> dict[str, Any]:
-    access: Access | None = getattr(request, "access", None) or None
+    access = _access(request)
     theme = request.COOKIES.get(THEME_COOKIE, "")
     nav = _nav(access, _here(request.path))
     recent = _recent(access)
@@ -72,6 +73,14 @@ def _frame(request: HttpRequest) -> dict[str, Any]:
         "recent_runs": recent,
         "watching": [run for run in recent if run["status"] in WATCHED][:4],
     }
+
+
+def _access(request: HttpRequest) -> Access | None:
+    """None also for a person in no team: an error is shown to them within the frame too."""
+    try:
+        return getattr(request, "access", None) or None
+    except PermissionDenied:
+        return None
 
 
 def _here(path: str) -> str:

@@ -77,7 +77,7 @@ def test_every_page_of_the_readme_exists() -> None:
     assert len(pages) >= 8
     for page in pages:
         some_id = "01920000-0000-7000-8000-000000000000"
-        path = re.sub(r"{slug}", "refund-desk", re.sub(r"{(id|batch|action)}", some_id, page))
+        path = re.sub(r"{(slug|token)}", "refund-desk", re.sub(r"{(id|batch|action)}", some_id, page))
         try:
             resolve(path)
         except Resolver404:

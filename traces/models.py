@@ -157,6 +157,23 @@ class SavedSearch(models.Model):
         return self.name
 
 
+class Share(models.Model):
+    """A link to one trace, for signed-in members of its team. The token exists only in the link."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="shares")
+    digest = models.CharField(max_length=64, unique=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    opened_at = models.DateTimeField(null=True)  # the last time, to a minute
+
+    def __str__(self) -> str:
+        return f"{self.run_id} until {self.expires_at:%Y-%m-%d}"
+
+
 class SpanExport(models.Model):
     """Whether an ended run was sent to the collector. `due_at` is the next try; null when it is done or given up."""
 

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from django.db.models import Count, TextField
 from django.db.models.functions import Cast, Substr
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from accounts.access import Access, get, rows
 from runs import live, step_rows
 from runs.models import Action, Run, Step, StepPayload
-from traces import noted
+from traces import noted, sharing
 from traces.detail import detail
 from traces.otel import agent_name
 from traces.story import story
@@ -172,9 +173,18 @@ def _span(row: tuple[Any, ...], prefix: str, loaded: Loaded) -> Span:
 
 
 def page(
-    access: Access, run_id: Any, *, seq: int | None, fold: bool, whole: str, find: str = "", first: int | None = None
+    access: Access,
+    run_id: Any,
+    *,
+    seq: int | None,
+    fold: bool,
+    whole: str,
+    find: str = "",
+    first: int | None = None,
+    base: str = "",
 ) -> dict[str, Any] | None:
-    """The template's context; None when the run has no step of that number."""
+    """The template's context; None when the run has no step of that number. Links begin with `base`, which is the
+    run's own address unless told."""
     loaded = load(access, run_id)
     run = loaded.run
     shown = timeline(run_facts(run), loaded.spans, fold=fold)
@@ -185,6 +195,8 @@ def page(
     counts = dict(Action.objects.filter(run=run).values_list("status").annotate(count=Count("id")).order_by())
     return {
         "run": run,
+        "base": base or _base(run),
+        "sharing": sharing.shown(access, run),
         "run_notes": noted.on_run(access, run),
         "step_notes": noted.on_step(access, run, pane.step.seq) if pane else None,
         "agent_name": agent_name(run),
@@ -210,7 +222,11 @@ def page(
     }
 
 
-def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: bool) -> dict[str, Any]:
+def _base(run: Run) -> str:
+    return reverse("traces:trace", args=[run.id])
+
+
+def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: bool, base: str = "") -> dict[str, Any]:
     """The context of rows from `first` to before `end`; `up` when they come above those that are there."""
     loaded = load(access, run_id)
     shown = timeline(run_facts(loaded.run), loaded.spans, fold=fold)
@@ -220,6 +236,7 @@ def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: b
     found.up, found.down = up, not up
     return {
         "run": loaded.run,
+        "base": base or _base(loaded.run),
         "timeline": shown,
         "window": found,
         "bands": [place(row, shown.axis) for row in shown.rows if row.kind == "waiting"],
@@ -227,10 +244,11 @@ def more(access: Access, run_id: Any, *, fold: bool, first: int, end: int, up: b
     }
 
 
-def pane(access: Access, run_id: Any, seq: int, *, whole: str) -> dict[str, Any] | None:
+def pane(access: Access, run_id: Any, seq: int, *, whole: str, base: str = "") -> dict[str, Any] | None:
     run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
     found = _pane(access, run, seq, whole)
-    return found and {"run": run, "detail": found, "step_notes": noted.on_step(access, run, seq)}
+    notes = noted.on_step(access, run, seq) if found else None
+    return found and {"run": run, "base": base or _base(run), "detail": found, "step_notes": notes}
 
 
 def _pane(access: Access, run: Run, seq: int | None, whole: str) -> Any:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from traces import cost_views, note_views, search_views, views
+from traces import cost_views, note_views, search_views, share_views, views
 
 app_name = "traces"
 
@@ -23,6 +23,11 @@ urlpatterns = [
     path("traces/<uuid:run_id>/notes/<uuid:note_id>/", note_views.change, name="change_note"),
     path("traces/<uuid:run_id>/steps/<int:seq>/notes/", note_views.notes, name="step_notes"),
     path("traces/<uuid:run_id>/steps/<int:seq>/notes/add/", note_views.add, name="add_step_note"),
+    path("traces/<uuid:run_id>/shares/", share_views.create, name="share"),
+    path("traces/<uuid:run_id>/shares/<uuid:share_id>/revoke/", share_views.revoke, name="revoke_share"),
+    path("traces/shared/<str:token>/", share_views.shared, name="shared"),
+    path("traces/shared/<str:token>/rows/", share_views.shared_rows, name="shared_rows"),
+    path("traces/shared/<str:token>/steps/<int:seq>/", share_views.shared_step, name="shared_step"),
     path("costs/", views.costs_page, name="costs"),
     path("costs/alerts/", cost_views.alert_list, name="alerts"),
     path("costs/alerts/new/", cost_views.add_alert, name="add_alert"),

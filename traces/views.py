@@ -44,41 +44,51 @@ def search(request: HttpRequest) -> HttpResponse:
         status = 422
     context["took_ms"] = round((time.perf_counter() - began) * 1000)
     part = "more" if "cursor" in request.GET else "search"
-    template = f"traces/_{part}.html" if _asks_for_part(request) else "traces/search.html"
+    template = f"traces/_{part}.html" if asks_for_part(request) else "traces/search.html"
     return render(request, template, context, status=status)
 
 
 @require_safe
 def trace(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
-    find = request.GET.get("find", "")
-    first = request.GET.get("first", "")
-    at = int(first) if first.isascii() and first.isdigit() and len(first) < 9 else None
-    context = trace_page.page(request.access, run_id, seq=None, fold=_fold(request), whole="", find=find, first=at)
+    context = trace_page.page(request.access, run_id, seq=None, **page_of(request))
     return render(request, "traces/trace.html", context)
+
+
+def page_of(request: HttpRequest) -> dict[str, Any]:
+    """What an address asks of the trace page, as `trace_page.page` takes it."""
+    first = request.GET.get("first", "")
+    return {
+        "fold": _fold(request),
+        "whole": request.GET.get("whole", ""),
+        "find": request.GET.get("find", ""),
+        "first": int(first) if first.isascii() and first.isdigit() and len(first) < 9 else None,
+    }
 
 
 @require_safe
 def trace_rows(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
     """More rows of a long waterfall, from `first` to before `end`."""
+    return render(request, "traces/_rows.html", trace_page.more(request.access, run_id, **window_of(request)))
+
+
+def window_of(request: HttpRequest) -> dict[str, Any]:
+    """As `trace_page.more` takes it."""
     try:
         first, end = (int(request.GET.get(name, "")) for name in ("first", "end"))
     except ValueError as error:
         raise Http404("No such rows.") from error
-    up = "up" in request.GET
-    context = trace_page.more(request.access, run_id, fold=_fold(request), first=first, end=end, up=up)
-    return render(request, "traces/_rows.html", context)
+    return {"fold": _fold(request), "first": first, "end": end, "up": "up" in request.GET}
 
 
 @require_safe
 @vary_on_headers("HX-Request")
 def step(request: HttpRequest, run_id: uuid.UUID, seq: int) -> HttpResponse:
     """The detail pane alone for htmx; without scripts the whole page with this step open."""
-    whole = request.GET.get("whole", "")
-    if _asks_for_part(request):
-        context = trace_page.pane(request.access, run_id, seq, whole=whole)
+    if asks_for_part(request):
+        context = trace_page.pane(request.access, run_id, seq, whole=request.GET.get("whole", ""))
         template = "traces/_detail.html"
     else:
-        context = trace_page.page(request.access, run_id, seq=seq, fold=_fold(request), whole=whole)
+        context = trace_page.page(request.access, run_id, seq=seq, **page_of(request))
         template = "traces/trace.html"
     if context is None:
         raise Http404("This run has no such step.")
@@ -140,7 +150,7 @@ def _period(request: HttpRequest) -> Period:
     return read_period(timezone.localtime(), name=name, start=start, end=end)
 
 
-def _asks_for_part(request: HttpRequest) -> bool:
+def asks_for_part(request: HttpRequest) -> bool:
     """The way back in the history asks for the whole page."""
     return bool(request.htmx) and not request.htmx.history_restore_request
 

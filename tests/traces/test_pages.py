@@ -127,7 +127,7 @@ def test_what_is_not_there_is_404(run: Run, dana: User) -> None:
     assert client.get(f"/traces/{run.id}/steps/99/", headers={"HX-Request": "true"}).status_code == 404
 
 
-def _main(page: str) -> str:
+def main_of(page: str) -> str:
     """What is ours of a page: not the frame round it."""
     return page.partition("<main")[2].partition("</main>")[0] or page
 
@@ -147,7 +147,7 @@ def _main(page: str) -> str:
     + [f"/traces/{{run}}/steps/{seq}/" for seq in (1, 2, 3, 4)],
 )
 def test_hostile_text_is_shown_as_text(run: Run, dana: User, path: str, headers: dict[str, str]) -> None:
-    page = _main(sign_in(dana).get(path.format(run=run.id), headers=headers).content.decode())
+    page = main_of(sign_in(dana).get(path.format(run=run.id), headers=headers).content.decode())
     assert "<script>alert" not in page
     assert "<script>" not in page.replace('<script type="module"', "")
     assert "<img" not in page
@@ -312,7 +312,7 @@ def test_an_unpriced_step_is_never_zero(agent: Agent, dana: User) -> None:
     run = make_run(agent, dana, created=timezone.now() - dt.timedelta(hours=1))
     make_model_step(run, None, model="unheard-of", price_id="")
     client = sign_in(dana)
-    page = _main(client.get(f"/traces/{run.id}/").content.decode())
+    page = main_of(client.get(f"/traces/{run.id}/").content.decode())
     assert "unpriced" in page
     assert "$0.00" not in page
     row = client.get("/costs/?by=model").context["report"].rows[0]
