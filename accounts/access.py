@@ -85,9 +85,7 @@ class Access:
     @cached_property
     def others_decide(self) -> bool:
         """Whether somebody else of the team may decide on actions too. Asked once for each request."""
-        roles = [role for role in LADDER if Right.DECIDE in rights_of(role)]
-        others = Membership.objects.filter(team=self.team, role__in=roles, user__is_active=True)
-        return others.exclude(user=self.user).exists()
+        return holders(self.team, Right.DECIDE).exclude(id=self.user.id).exists()
 
     def require(self, right: Right) -> None:
         if not self.may(right):
@@ -193,6 +191,13 @@ def get(
         raise Http404(f"No such {_queryset(source).model._meta.verbose_name}.") from error
     access.require(right)
     return row
+
+
+def holders(team: Team, right: Right) -> models.QuerySet[User]:
+    """Who of the team has a right by their role."""
+    roles = [role for role in LADDER if right in rights_of(role)]
+    memberships = Membership.objects.filter(team=team, role__in=roles)
+    return User.objects.filter(is_active=True, id__in=memberships.values("user_id"))
 
 
 def memberships_of(user: User) -> models.QuerySet[Membership]:

@@ -52,6 +52,13 @@ def extend(request: HttpRequest, batch_id: str) -> dict[str, Any]:
     return approvals.extend_json(access_of(request), batch_id)
 
 
+@approvals_router.post("/approvals/{batch_id}/hand_over", response=dict)
+@idempotent
+def hand_over(request: HttpRequest, batch_id: str, payload: approvals.HandOverIn) -> dict[str, Any]:
+    """Asks somebody else of the team who may decide."""
+    return approvals.hand_over_json(access_of(request), batch_id, payload)
+
+
 @traces_router.get("/traces", response=dict)
 def search(request: HttpRequest, asked: Query[traces.TraceSearch]) -> dict[str, Any]:
     return traces.list_traces(access_of(request), asked)

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from pydantic import Field
 
 from accounts.access import Access, get
-from approvals import escalation, inbox, undo
+from approvals import escalation, handover, inbox, undo
 from approvals.inbox import Line, Outcome
 from approvals.models import Decision, Verdict
 from runs.engine.types import Execution
@@ -48,6 +48,14 @@ class TakenIn(Strict):
 
 class RevokeIn(Strict):
     actions: Annotated[list[TakenIn], Field(min_length=1, max_length=1000)]
+
+
+class HandOverIn(Strict):
+    """`to`: a user name. `version`: the batch's as it was shown, to be told when somebody else was quicker."""
+
+    to: Annotated[str, Field(min_length=1, max_length=150)]
+    note: Annotated[str, Field(max_length=handover.NOTE_LENGTH)] | None = None
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
 class BadCursor(ValueError):
@@ -97,6 +105,12 @@ def extend_json(access: Access, batch_id: uuid.UUID | str) -> dict[str, Any]:
     return batch_json(get(access, inbox.with_actions(Batch.objects.all()), batch.id))
 
 
+def hand_over_json(access: Access, batch_id: uuid.UUID | str, payload: HandOverIn) -> dict[str, Any]:
+    """Puts the batch before somebody else: the batch. Raises Invalid and Conflict."""
+    handover.hand_over(access, batch_id, payload.to, payload.note or "", version=payload.version)
+    return batch_json(get(access, inbox.with_actions(Batch.objects.all()), batch_id))
+
+
 def batch_json(batch: Batch) -> dict[str, Any]:
     """Of a batch read through `inbox.with_actions`."""
     return {
@@ -109,6 +123,7 @@ def batch_json(batch: Batch) -> dict[str, Any]:
         "status": "pending" if batch.status == "open" else "decided",
         "execution": batch.execution,
         "expires_at": rfc3339(batch.expires_at),
+        "asked": sorted(person.username for person in batch.asked.all()),
         "actions": [action_json(action) for action in batch.actions.all()],
     }
 

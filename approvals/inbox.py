@@ -19,8 +19,8 @@ from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import Team, User
-from approvals import duties, editing, evidence, seen, viewing
-from approvals.models import GRANT_CHANNEL, REASON_WORDS, Decision, Reason, Verdict
+from approvals import circle, duties, editing, evidence, seen, viewing
+from approvals.models import GRANT_CHANNEL, REASON_WORDS, Decision, HandOver, Reason, Verdict
 from runs import audit, doorbell, excerpts, lifecycle, live, previews, timing
 from runs.engine.ports import InvalidArguments
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Execution, JsonObject
@@ -97,7 +97,7 @@ def with_actions(found: QuerySet[Batch], some: Q | None = None) -> QuerySet[Batc
     current = Action.objects.exclude(REPLACED).filter(some or Q()).select_related("decided_by", "supersedes")
     actions = Prefetch("actions", current.prefetch_related(decisions, earlier).order_by("position", "created_at"))
     return found.select_related("run__agent", "run__agent_version", "run__owner", "extended_by").prefetch_related(
-        actions, "rungs", "asked"
+        actions, "rungs", "asked", Prefetch("hand_overs", HandOver.objects.select_related("by", "to"))
     )
 
 
@@ -183,6 +183,7 @@ def decide(
         outcomes = deciding.all(lines)
         if deciding.changed:
             deciding.store_execution()
+            circle.ask_the_others(access.team.id, batch)
             settle_batch(batch)
     return outcomes
 

@@ -92,7 +92,7 @@ def _moved(shown: Shown, people: presence.People) -> list[str]:
 
 
 def _present(batch_id: uuid.UUID, people: tuple[User, ...], words: str) -> str:
-    return render_to_string("approvals/_present.html", {"id": batch_id, "people": people, "words": words})
+    return render_to_string("approvals/_present.html", {"id": batch_id, "reviewers": people, "reviewed": words})
 
 
 def _versions(access: Access, shown: Shown) -> Versions:
@@ -111,7 +111,7 @@ def _head(open_count: int, new: int) -> str:
 
 
 def _row(batch: Batch, access: Access, shown: Shown, people: tuple[User, ...]) -> str:
-    reviewed = {"people": people, "words": presence.words(people)}
+    reviewed = {"reviewers": people, "reviewed": presence.words(people)}
     context = {"row": view_row(batch, access), "opened_id": shown.opened, **reviewed}
     return render_to_string("approvals/_batch_row.html", context)
 
@@ -120,5 +120,5 @@ def _whole(batch_id: uuid.UUID, access: Access) -> str:
     """Of a batch that is looked at, or that changed under our eyes: the notice and each action's state."""
     part, found = parts.part_of(batch_id)
     view = presenter.view_batch(get(access, found, batch_id), access, part=part)
-    names = ("approvals/_batch_notice.html", "approvals/_states.html")
+    names = ("approvals/_asked.html", "approvals/_batch_notice.html", "approvals/_states.html")
     return "".join(render_to_string(name, {"batch": view}) for name in names)

@@ -19,6 +19,7 @@ __all__ = [
     "Channel",
     "Decision",
     "GrantUse",
+    "HandOver",
     "LaterLook",
     "Notice",
     "Reason",
@@ -75,6 +76,27 @@ class Viewing(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} {self.batch_id}"
+
+
+class HandOver(models.Model):
+    """That a batch was put before somebody else. `version` is the batch's from then on."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="hand_overs")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    to = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    note = models.TextField(blank=True)
+    version = models.PositiveIntegerField()
+    at = models.DateTimeField()
+
+    team_path = "batch__run__team_id"
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [models.UniqueConstraint(fields=["batch", "version"], name="handed_over_once_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id} to {self.to_id}"
 
 
 class AppendOnly(models.QuerySet["Decision"]):

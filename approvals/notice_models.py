@@ -33,9 +33,16 @@ SECRET_MARK = "whsec_"  # noqa: S105  (begins every signing secret, as Standard 
 
 
 class NoticeKind(StrEnum):
+    """`handed`: somebody put the batch before this very person."""
+
     WAITING = "waiting"
     REMINDER = "reminder"
+    HANDED = "handed"
     TEST = "test"
+
+
+LEADS = {NoticeKind.REMINDER.value: "Reminder: ", NoticeKind.HANDED.value: "Handed to you: "}
+"""What stands before a batch's title in a message."""
 
 
 class NoticeState(StrEnum):
@@ -97,7 +104,9 @@ class Notice(models.Model):
         ordering = ["-created_at", "-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["channel", "batch", "kind"], condition=Q(batch__isnull=False), name="told_once_per_channel"
+                fields=["channel", "batch", "kind"],
+                condition=Q(batch__isnull=False) & ~Q(kind="handed"),  # a batch may come back to a person
+                name="told_once_per_channel",
             )
         ]
         indexes = [models.Index(fields=["due_at"], condition=Q(state="queued"), name="notice_due")]

@@ -20,7 +20,7 @@ from accounts.access import Access, Right, get, rows
 from accounts.http import HttpRequest
 from approvals import notices
 from approvals.notice_forms import ChannelForm, channel_of
-from approvals.notice_models import Channel, ChannelKind, Notice
+from approvals.notice_models import LEADS, Channel, ChannelKind, Notice
 
 MOST_CHANNELS = 50
 
@@ -85,9 +85,9 @@ def _shown(notice: Notice) -> dict[str, str]:
     batch = notice.batch
     if batch is None:
         return {"id": str(notice.id), "title": "This is a test", "body": "", "url": reverse("approvals:notifications")}
-    first = "Reminder: " if notice.kind == "reminder" else ""
     url = reverse("approvals:batch", args=[batch.id])
-    return {"id": str(notice.id), "title": f"{first}{batch.title}", "body": batch.run.short_id, "url": url}
+    title = f"{LEADS.get(notice.kind, '')}{batch.title}"
+    return {"id": str(notice.id), "title": title, "body": batch.run.short_id, "url": url}
 
 
 def _own(access: Access, channel_id: uuid.UUID) -> Channel:

@@ -50,7 +50,8 @@ def gather() -> int:
 
 def queue(batch: Batch, kind: NoticeKind, *, users: Collection[uuid.UUID] | None = None) -> int:
     """On all channels of the team that want this batch; with `users` (ids) on theirs alone. Told once each, whoever
-    calls how often. A reminder does not wait for a digest: there may be no time left."""
+    calls how often, but for what was handed to a person. Only what is new to all waits for a digest: for the others
+    there may be no time left."""
     now = timezone.now()
     risks = set(Action.objects.filter(batch=batch, status__in=list(WAITING_ACTIONS)).values_list("risk", flat=True))
     found = Channel.objects.filter(team_id=batch.run.team_id, created_at__lte=now).select_related("user")

@@ -12,7 +12,7 @@ from accounts.access import Access, Right
 from accounts.models import User
 from approvals import alike, duties
 from approvals.inbox import Outcome, Result
-from approvals.models import REASON_WORDS, Decision, Reason, Verdict
+from approvals.models import REASON_WORDS, Decision, HandOver, Reason, Verdict
 from approvals.parts import Part
 from approvals.rows import RowView
 from approvals.standing import ended_by
@@ -156,6 +156,7 @@ class BatchView:
     execution: str
     asked: tuple[str, ...]
     asks_me: bool
+    handed: HandOver | None
     ladder: tuple[tuple[str, dt.datetime], ...]
     may_extend: bool
     extended_by: str
@@ -274,6 +275,7 @@ def view_batch(
         execution=batch.execution,
         asked=tuple(person.label for person in asked),
         asks_me=not asked or access.user in asked,
+        handed=next(reversed(batch.hand_overs.all()), None),
         ladder=tuple((_rung_words(rung), rung.due_at) for rung in batch.rungs.all() if rung.done_at is None),
         may_extend=batch.status == "open" and batch.extended_at is None and access.may(Right.DECIDE),
         extended_by=batch.extended_by.label if batch.extended_by else "",

@@ -24,7 +24,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.secrets import UnreadableSecret, decrypt
-from approvals.notice_models import SECRET_MARK, Channel, ChannelKind, Notice, NoticeKind
+from approvals.notice_models import LEADS, SECRET_MARK, Channel, ChannelKind, Notice, NoticeKind
 from runs.ending import counted
 from runs.engine.types import WAITING_ACTIONS, Risk
 from runs.models import Action, Batch
@@ -32,6 +32,8 @@ from runs.tools.egress import AddressRefused, PinnedTransport
 
 TIMEOUT_S = 10.0
 GONE = (404, 410)
+RANK = (NoticeKind.TEST, NoticeKind.WAITING, NoticeKind.REMINDER, NoticeKind.HANDED)
+"""Of several tellings of one batch in a message the last in this order is told."""
 
 
 class NotDelivered(Exception):
@@ -52,12 +54,19 @@ class Line:
     waits: int
     risk: str
     minutes: int
-    reminder: bool
+    kind: str
+
+    @property
+    def reminder(self) -> bool:
+        return self.kind == NoticeKind.REMINDER
+
+    @property
+    def headline(self) -> str:
+        return f"{LEADS.get(self.kind, '')}{self.title}"
 
     @property
     def text(self) -> str:
-        first = "Reminder: " if self.reminder else ""
-        return f"{first}{self.title} ({counted(self.waits, 'action', 'actions')}, {self.risk} risk, {self.time_left})"
+        return f"{self.headline} ({counted(self.waits, 'action', 'actions')}, {self.risk} risk, {self.time_left})"
 
     @property
     def time_left(self) -> str:
@@ -68,7 +77,7 @@ class Line:
 
 def send(channel: Channel, notices: Sequence[Notice]) -> None:
     """All of them in one message, each batch once. Raises NotDelivered."""
-    notices = list({n.batch_id: n for n in sorted(notices, key=lambda n: n.kind == NoticeKind.REMINDER)}.values())
+    notices = list({n.batch_id: n for n in sorted(notices, key=lambda n: RANK.index(n.kind))}.values())
     lines = [_line(notice, notice.batch) for notice in notices if notice.batch is not None]
     match ChannelKind(channel.kind):
         case ChannelKind.EMAIL:
@@ -84,7 +93,7 @@ def subject(lines: Sequence[Line]) -> str:
     if not lines:
         return "agentsite: this is a test"
     if len(lines) == 1:
-        return f"{'Reminder: ' if lines[0].reminder else ''}{lines[0].title}"
+        return lines[0].headline
     return f"{counted(len(lines), 'batch waits', 'batches wait')} for you in agentsite"
 
 
@@ -101,7 +110,7 @@ def _line(notice: Notice, batch: Batch) -> Line:
         waits=len(risks),
         risk=max(risks, key=lambda risk: Risk(risk).level, default=Risk.LOW),
         minutes=max(0, int((batch.expires_at - timezone.now()).total_seconds() // 60)),
-        reminder=notice.kind == NoticeKind.REMINDER,
+        kind=notice.kind,
     )
 
 
@@ -149,6 +158,7 @@ def _webhook(channel: Channel, notices: Sequence[Notice], lines: Sequence[Line])
             "risk": line.risk,
             "expires_at": notice.batch.expires_at.isoformat() if notice.batch else None,
             "reminder": line.reminder,
+            "handed_over": line.kind == NoticeKind.HANDED,
         }
         for notice, line in zip(told, lines, strict=True)
     ]

@@ -28,6 +28,7 @@ urlpatterns = [
     path("<uuid:batch_id>/decide", views.decide, name="decide"),
     path("<uuid:batch_id>/undo", views.undo, name="undo"),
     path("<uuid:batch_id>/extend", views.extend, name="extend"),
+    path("<uuid:batch_id>/hand-over", views.hand_over, name="hand_over"),
     path("<uuid:batch_id>/actions/<uuid:action_id>/", views.edit, name="edit"),
     path("<uuid:batch_id>/actions/<uuid:action_id>/whole", views.whole, name="whole"),
 ]

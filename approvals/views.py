@@ -14,10 +14,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import reswap, retarget
 
 from accounts.access import Right, get
 from accounts.http import HttpRequest
-from approvals import editing, escalation, forms, inbox, parts, presenter, seen, viewing
+from approvals import editing, escalation, forms, handover, inbox, parts, presenter, seen, viewing
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
 from approvals.parts import Part
@@ -27,7 +28,7 @@ from approvals.toasts import undo_toast
 from approvals.undo import revoke
 from runs import previews
 from runs.engine.types import ActionStatus, JsonObject
-from runs.errors import Conflict
+from runs.errors import Conflict, Invalid
 from runs.models import Action, Batch
 
 PAGE = 100
@@ -44,7 +45,8 @@ def inbox_page(request: HttpRequest) -> HttpResponse:
         viewing.note(request.access, get(request.access, Batch, first.id))
         seen.record(request.access, first.on_the_page)
     # On a phone the list comes first; elsewhere there is room for the batch that expires soonest.
-    return render(request, "approvals/inbox.html", {**context, "batch": first, "opened": False})
+    shown = {**context, **_people(request), "batch": first, "opened": False}
+    return render(request, "approvals/inbox.html", shown)
 
 
 @require_GET
@@ -131,6 +133,26 @@ def extend(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
     return _page(request, batch_id)
 
 
+@require_POST
+def hand_over(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
+    """Asks somebody else. What can't be done is said at the field, with what was typed."""
+    version = request.POST.get("shown", "")
+    number = int(version) if version.isdecimal() and len(version) < 10 else None
+    to, note = request.POST.get("to", ""), request.POST.get("hand_note", "")
+    try:
+        handed = handover.hand_over(request.access, batch_id, to, note, version=number)
+    except Invalid as invalid:
+        return _handing(request, batch_id, {"to": to, "note": note, "errors": invalid.errors})
+    except Conflict as error:
+        messages.warning(request, error.detail)
+        return _page(request, batch_id, status=409, handing={"to": to, "note": note, "errors": {}})
+    who = "You are" if handed.to == request.access.user else f"{handed.to.label} is"
+    messages.success(request, f"{who} asked now.")
+    if not request.htmx:
+        return redirect("approvals:batch", batch_id)
+    return _page(request, batch_id)
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def edit(request: HttpRequest, batch_id: uuid.UUID, action_id: uuid.UUID) -> HttpResponse:
@@ -212,7 +234,7 @@ def _page(
     view, row = _view(request, batch_id, holding=holding, drafts=drafts, outcomes=outcomes)
     seen.record(request.access, view.on_the_page)
     fragment = bool(request.htmx) and not request.htmx.history_restore_request
-    shared = {"batch": view, "reasons": presenter.reasons(), "opened": True, **more}
+    shared = {"batch": view, **_people(request), "reasons": presenter.reasons(), "opened": True, **more}
     if fragment:
         count = presenter.nav_count(inbox.open_count(request.access))
         return render(
@@ -228,6 +250,21 @@ def _page(
             status=status,
         )
     return render(request, "approvals/inbox.html", {**_list(request, row), **shared}, status=status)
+
+
+def _people(request: HttpRequest) -> dict[str, Any]:
+    """Whom a batch can be handed over to; read when the page shows it."""
+    return {"candidates": handover.candidates(request.access), "me": request.access.user}
+
+
+def _handing(request: HttpRequest, batch_id: uuid.UUID, typed: dict[str, Any]) -> HttpResponse:
+    """The form for handing over with what was wrong in it; for htmx it alone, for cards may hold typed words."""
+    if not request.htmx:
+        return _page(request, batch_id, status=422, handing=typed)
+    view, _ = _view(request, batch_id)
+    context = {"batch": view, **_people(request), "handing": typed}
+    answer = render(request, "approvals/_hand_over.html", context, status=422)
+    return reswap(retarget(answer, "#hand-over"), "outerHTML")
 
 
 def _card(request: HttpRequest, action: Action) -> HttpResponse:
@@ -294,7 +331,13 @@ def _row(request: HttpRequest, batch_id: uuid.UUID) -> RowView:
 def _filters(counts: presenter.Counts, show: str) -> list[dict[str, Any]]:
     base = reverse("approvals:inbox")
     return [
-        {"label": label, "count": number, "href": f"{base}?show={key}" if key != show else base, "current": key == show}
+        {
+            "key": key,
+            "label": label,
+            "count": number,
+            "href": f"{base}?show={key}" if key != show else base,
+            "current": key == show,
+        }
         for key, label, number in (
             ("mine", "For me", counts.mine),
             ("two_person", "Two-person", counts.two_person),

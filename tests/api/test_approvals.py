@@ -15,7 +15,7 @@ from tests.api.conftest import As
 from tests.approvals import factories as make
 from tests.approvals.factories import World
 
-BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution"}
+BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution", "asked"}
 ACTION = words(
     "id digest kind tool args risk confidence route_reason preview status needed decisions supersedes result expires_at"
     " starts_at"
@@ -155,3 +155,15 @@ def test_a_constant_number_of_queries(world: World, as_: As) -> None:
         make.make_full_batch(world)
     assert queries() == before
     assert Batch.objects.count() == 5
+
+
+def test_a_batch_is_handed_over(world: World, as_: As) -> None:
+    batch, _ = make.make_full_batch(world)
+    path = f"/approvals/{batch.id}/hand_over"
+    shown = answer(as_("approver").post(path, {"to": "lea", "note": "Away.", "version": 1}, key="once"))
+    assert (shown["asked"], shown["version"]) == (["lea"], 2)
+    assert answer(as_("approver").post(path, {"to": "lea", "note": "Away.", "version": 1}, key="once")) == shown
+    problem(as_("admin").post(path, {"to": "marco", "version": 1}), 409)
+    problem(as_("admin").post(path, {"to": "noor"}), 422, "to")
+    problem(as_("admin").post(path, {}), 422, "to")
+    problem(as_("admin").post(path, {"to": "marco", "note": "x" * 1001}), 422, "note")

@@ -49,6 +49,7 @@ CALLS = (
     Call("POST", "/runs/{run}/messages", {"text": "Be brief."}, "operator", 202, 404),
     Call("GET", "/approvals", None, "viewer", 200, 200),
     Call("POST", "/approvals/{batch}/decisions", "decide", "approver", 200, 404),
+    Call("POST", "/approvals/{batch}/hand_over", {"to": "lea"}, "approver", 200, 404),
     Call("GET", "/traces", None, "viewer", 200, 200),
     Call("GET", "/traces/aggregate", None, "viewer", 200, 200),
     Call("GET", "/traces/{run}", None, "viewer", 200, 404),
