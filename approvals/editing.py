@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -68,9 +69,9 @@ def check_answer(action: Action, args: JsonObject | None) -> None:
     _check_storable(args)
 
 
-def supersede(action: Action, edit: Edit, editor: User) -> Action | None:
+def supersede(action: Action, edit: Edit, editor: User, at: dt.datetime) -> Action | None:
     """The new pending action, or None when the old one moved meanwhile. Call within a transaction."""
-    if not lifecycle.supersede(action.id, action.digest, by=editor):
+    if not lifecycle.supersede(action.id, action.digest, by=editor, at=at):
         return None
     plan = ToolPlan(
         summary=action.plan_summary,

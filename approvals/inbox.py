@@ -325,7 +325,7 @@ class _Deciding:
             case Verdict.HAPPENED | Verdict.DID_NOT_HAPPEN:
                 happened = line.verdict is Verdict.HAPPENED
                 moved = lifecycle.settle_unknown(
-                    action.id, action.digest, happened=happened, by=self.access.user, note=line.note
+                    action.id, action.digest, happened=happened, by=self.access.user, note=line.note, at=self.now
                 )
         return self._applied(line, action, PAST[line.verdict]) if moved else self._overtaken(action)
 
@@ -382,7 +382,7 @@ class _Deciding:
             edit = editing.prepare(action, line.args or {})
         except InvalidArguments as invalid:
             return self._invalid(line, str(invalid), errors=invalid.errors)
-        new = editing.supersede(action, edit, self.access.user)
+        new = editing.supersede(action, edit, self.access.user, self.now)
         if new is None:
             return self._overtaken(action)
         edited = Line(action=action.id, digest=action.digest, verdict=Verdict.EDIT, note=line.note)

@@ -60,10 +60,10 @@ def _one(
         return _said(action, Result.FORBIDDEN, "You no longer have the right to decide on actions.")
     if line.digest != action.digest:
         return _said(action, Result.STALE, "This action is not the one that was shown; look at it as it is now.")
-    if action.decided_by is None or not lifecycle.revoke(action.id, action.digest, by=access.user):
+    now = timezone.now()
+    if action.decided_by is None or not lifecycle.revoke(action.id, action.digest, by=access.user, at=now):
         action.refresh_from_db()
         return _said(action, Result.ALREADY_DECIDED, f"This can't be taken back: it is {action.status}.")
-    now = timezone.now()
     new = _again(action) if opens else None
     said = Decision.objects.create(
         action=action,

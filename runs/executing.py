@@ -67,7 +67,9 @@ def plan_again(access: Access, run_id: uuid.UUID | str, action_ids: Sequence[uui
     wanted = [action for action in staleness.proposals(run) if action.id in set(action_ids)]
     plans = staleness.plans_now(run, wanted)
     with transaction.atomic():
-        Run.objects.select_for_update(no_key=True).get(id=run.id)
+        run = Run.objects.select_for_update(no_key=True).get(id=run.id)
+        if run.status != RunStatus.DRY_RUN_READY:
+            raise _conflict(run)  # what somebody chose meanwhile was chosen by the plan that was shown
         return [_replan(action, plans[action.id]) for action in wanted]
 
 

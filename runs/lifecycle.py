@@ -186,20 +186,17 @@ def decide(
     )
 
 
-def settle_unknown(action_id: uuid.UUID, digest: str, *, happened: bool, by: Any, note: str) -> bool:
+def settle_unknown(
+    action_id: uuid.UUID, digest: str, *, happened: bool, by: Any, note: str, at: dt.datetime | None = None
+) -> bool:
     """unknown -> succeeded | failed: a person looked and knows whether it happened."""
     status = ActionStatus.SUCCEEDED if happened else ActionStatus.FAILED
-    return (
-        Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.UNKNOWN).update(
-            status=status, decided_by=by, decided_at=timezone.now(), note=note, version=F("version") + 1
-        )
-        == 1
-    )
+    return _move(action_id, ActionStatus.UNKNOWN, status, digest=digest, at=at, decided_by=by, note=note)
 
 
-def supersede(action_id: uuid.UUID, digest: str, *, by: Any) -> bool:
+def supersede(action_id: uuid.UUID, digest: str, *, by: Any, at: dt.datetime | None = None) -> bool:
     """pending -> superseded: a person edited it; the edit is a new action."""
-    return _move(action_id, ActionStatus.PENDING, ActionStatus.SUPERSEDED, digest=digest, decided_by=by)
+    return _move(action_id, ActionStatus.PENDING, ActionStatus.SUPERSEDED, digest=digest, at=at, decided_by=by)
 
 
 def plan_again(action_id: uuid.UUID, digest: str) -> bool:
@@ -248,10 +245,10 @@ def retire(action_id: uuid.UUID, status: ActionStatus, reason: str) -> bool:
     return _move(action_id, ActionStatus.APPROVED, status, note=reason)
 
 
-def revoke(action_id: uuid.UUID, digest: str, *, by: Any) -> bool:
+def revoke(action_id: uuid.UUID, digest: str, *, by: Any, at: dt.datetime | None = None) -> bool:
     """approved -> revoked: a person took the approval back before it began."""
     note = f"{by.label} took the approval back before it began."
-    return _move(action_id, ActionStatus.APPROVED, ActionStatus.REVOKED, digest=digest, note=note, decided_by=by)
+    return _move(action_id, ActionStatus.APPROVED, ActionStatus.REVOKED, digest=digest, at=at, note=note, decided_by=by)
 
 
 def undone(action_id: uuid.UUID, note: str) -> bool:
@@ -314,11 +311,19 @@ def _held(run_id: uuid.UUID, owner: str) -> QuerySet[Run]:
     return Run.objects.filter(id=run_id, status=RunStatus.RUNNING, lease_owner=owner)
 
 
-def _move(action_id: uuid.UUID, old: ActionStatus, new: ActionStatus, digest: str | None = None, **also: Any) -> bool:
+def _move(
+    action_id: uuid.UUID,
+    old: ActionStatus,
+    new: ActionStatus,
+    digest: str | None = None,
+    at: dt.datetime | None = None,
+    **also: Any,
+) -> bool:
+    """`at`: of the decision that moves it, so that whoever comes later is told the same moment."""
     rows = Action.objects.filter(id=action_id, status=old)
     if digest is not None:
         rows = rows.filter(digest=digest)
-    return rows.update(status=new, decided_at=timezone.now(), version=F("version") + 1, **also) == 1
+    return rows.update(status=new, decided_at=at or timezone.now(), version=F("version") + 1, **also) == 1
 
 
 def _back_to_queue(run_id: uuid.UUID, status: RunStatus, due_at: dt.datetime | None = None) -> bool:

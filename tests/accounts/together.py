@@ -1,31 +1,53 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from django.db import connection
 
-T = TypeVar("T")
+REPETITIONS = 100
+"""Of a race: a window of a few statements is met now and then, not every time."""
+PATIENCE_S = 30
 
 
-def together(calls: list[Callable[[], T]]) -> list[T | Exception]:
-    """Calls all at the same moment, each in a thread with a connection of its own. Results or errors, in order."""
-    barrier = threading.Barrier(len(calls))
-    results: list[T | Exception | None] = [None] * len(calls)
+class Race(Protocol):
+    def __call__(self, *calls: Callable[[], Any]) -> list[Any]: ...
 
-    def run(place: int, call: Callable[[], T]) -> None:
+
+@contextmanager
+def racing(most: int) -> Iterator[Race]:
+    """Calls all at the same moment, each in a thread with a connection of its own; results or errors, in order. Threads
+    and connections stay, so that what a repetition costs is the race."""
+    with ThreadPoolExecutor(most) as pool:
+
+        def race(*calls: Callable[[], Any]) -> list[Any]:
+            barrier = threading.Barrier(len(calls))
+            running = [pool.submit(_start, barrier, call) for call in calls]
+            return [each.result(PATIENCE_S) for each in running]
+
         try:
-            barrier.wait(10)
-            results[place] = call()
-        except Exception as error:  # noqa: BLE001  (handed to the test)
-            results[place] = error
+            yield race
         finally:
-            connection.close()
+            race(*[_hang_up] * most)
 
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return [result for result in results if result is not None]
+
+def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """One such race."""
+    with racing(len(calls)) as race:
+        return race(*calls)
+
+
+def _hang_up() -> None:
+    """`connection` is each thread's own."""
+    connection.close()
+
+
+def _start(barrier: threading.Barrier, call: Callable[[], Any]) -> Any:
+    try:
+        barrier.wait(10)
+        return call()
+    except Exception as error:  # noqa: BLE001  (handed to the test)
+        return error

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
 from runs import doorbell, live
+from tests.accounts.together import Race, racing
 from tests.approvals import factories
 from tests.approvals.factories import World
 
@@ -36,3 +38,10 @@ def world(db: None) -> World:
 def shared_world(transactional_db: None) -> World:
     """For tests with threads: its rows are committed."""
     return factories.make_world()
+
+
+@pytest.fixture
+def race(transactional_db: None) -> Iterator[Race]:
+    """For up to four at the same moment, as often as one likes."""
+    with racing(4) as race:
+        yield race

@@ -136,8 +136,11 @@ def make_run(world: World, **fields: Any) -> Run:
     )
 
 
-def make_batch(world: World, run: Run | None = None, *, minutes: float = 60, **fields: Any) -> Batch:
-    run = run or make_run(world)
+def make_batch(world: World, run: Run | None = None, **fields: Any) -> Batch:
+    return make_batch_of(run or make_run(world), **fields)
+
+
+def make_batch_of(run: Run, *, minutes: float = 60, **fields: Any) -> Batch:
     number = next(numbers)
     return Batch.objects.create(
         **{

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from approvals.schemas import MatcherIn
 from runs.engine.types import Call, Effect, JsonObject, Risk, Route, ToolSpec
 from runs.errors import Conflict, Invalid
 from runs.models import Action, Run
-from tests.accounts.together import together
+from tests.accounts.together import REPETITIONS, Race, together
 from tests.approvals import factories as make
 from tests.approvals.deciding import decide
 from tests.approvals.factories import World, approve, reject
@@ -235,17 +234,17 @@ def test_a_use_that_came_to_nothing_is_given_back_once(world: World) -> None:
 # --- races -----------------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_cannot_both_take_the_last_use(shared_world: World) -> None:
-    """100 times, with real threads. The value runs out together with the uses."""
+def test_two_runs_cannot_both_take_the_last_use(shared_world: World, race: Race) -> None:
+    """The value runs out together with the uses."""
     world = shared_world
     action = approved(world)
     access = world.access("approver")
     one, two = make.make_run(world), make.make_run(world)
-    for round_ in range(100):
+    for round_ in range(REPETITIONS):
         grant = grants.give(access, action.id, wish(uses=1, value_argument="amount", value=Decimal(84)))
         made = call(f"{round_}:0")
 
-        answers = together([partial(use, run, made) for run in (one, two)])
+        answers = race(*[partial(use, run, made) for run in (one, two)])
 
         assert not [answer for answer in answers if isinstance(answer, Exception)], answers
         assert Counter(answer.outcome for answer in answers if isinstance(answer, Route)) == {"release": 1, "ask": 1}
@@ -265,18 +264,15 @@ def test_many_runs_take_exactly_what_there_is(shared_world: World) -> None:
     assert (grant.uses_left, grant.uses.count()) == (0, 3)
 
 
-def test_revoking_against_using(shared_world: World) -> None:
+def test_revoking_against_using(shared_world: World, race: Race) -> None:
     world = shared_world
     action = approved(world)
     run = make.make_run(world)
-    for round_ in range(20):
+    for round_ in range(REPETITIONS):
         grant = grants.give(world.access("approver"), action.id, wish(uses=1))
         made = call(f"{round_}:0")
-        both: list[Callable[[], object]] = [
-            partial(use, run, made),
-            partial(grants.revoke, world.access("second"), grant.id),
-        ]
-        answers = together(both)
+
+        answers = race(partial(use, run, made), partial(grants.revoke, world.access("second"), grant.id))
 
         assert not [answer for answer in answers if isinstance(answer, Exception)], answers
         grant.refresh_from_db()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 
 import pytest
 from django.conf import LazySettings
@@ -13,12 +12,10 @@ from accounts.access import MissingRight
 from accounts.models import Receipt
 from approvals import inbox, undo
 from approvals.inbox import Outcome, Result
-from approvals.models import Decision, Verdict
 from approvals.undo import Taken
 from runs import lifecycle, settled
 from runs.engine.types import ActionStatus, RunStatus
 from runs.models import Action, Batch, Run
-from tests.accounts.together import together
 from tests.approvals import factories as make
 from tests.approvals.deciding import decide
 from tests.approvals.factories import World, approve, reject
@@ -156,28 +153,3 @@ def test_paused_while_it_sleeps_and_taken_back(world: World) -> None:
 
     assert run.status == RunStatus.PAUSED
     assert lifecycle.resume(run.id)
-
-
-@pytest.mark.parametrize("_", range(20))
-def test_taking_back_against_the_claim(shared_world: World, _: int) -> None:
-    """Just as the window ends: it is taken back, or it begins; never both."""
-    world = shared_world
-    batch, (refund, *_rest) = approved(world)
-    Action.objects.filter(batch=batch).update(starts_at=timezone.now())
-    Run.objects.filter(id=batch.run_id).update(status=RunStatus.RUNNING, lease_owner="w", due_at=None)
-    begun: list[bool] = []
-
-    answers = together(
-        [
-            lambda: take_back(world, batch, refund),
-            lambda: begun.append(lifecycle.begin_execution(refund.id, refund.digest)),
-            lambda: take_back(world, batch, refund, who="second"),
-        ]
-    )
-
-    assert not [answer for answer in answers if isinstance(answer, Exception)]
-    taken = Counter(o.result for answer in answers if isinstance(answer, list) for o in answer)[Result.APPLIED]
-    refund.refresh_from_db()
-    assert taken + begun[0] == 1
-    assert refund.status == (ActionStatus.EXECUTING if begun[0] else ActionStatus.REVOKED)
-    assert Decision.objects.filter(verdict=Verdict.REVOKE).count() == taken

@@ -18,6 +18,7 @@ from runs.models import Action, Batch, Run
 from runs.samples.simulated.reply import JsonObject, Reply
 from runs.samples.simulated.server import FakeMessagesServer
 from tests import running
+from tests.accounts.together import Race, racing
 from tests.flows.shop import LocalShop
 
 Respond = Callable[[JsonObject], Reply]
@@ -29,6 +30,13 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rung: list[str] = []
     monkeypatch.setattr("runs.doorbell.current_app.send_task", lambda _name, args: rung.append(args[0]))
     return rung
+
+
+@pytest.fixture
+def race(transactional_db: None) -> Iterator[Race]:
+    """For up to four at the same moment, as often as one likes."""
+    with racing(4) as race:
+        yield race
 
 
 @pytest.fixture

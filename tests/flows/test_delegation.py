@@ -16,7 +16,7 @@ from runs.engine.ports import LeaseLost
 from runs.engine.types import Finished, Mode, Parked, Room, RunStatus, StopReason
 from runs.models import Batch, Run
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
-from tests.accounts.together import together
+from tests.accounts.together import REPETITIONS, Race
 from tests.flows.conftest import Model, applied, assert_sound, decide, told
 from tests.flows.shop import LocalShop
 from tests.running import REFUND, add_agent, advance, launch, tool, turns, uses
@@ -166,10 +166,10 @@ def test_a_childs_limits_are_within_its_parents_and_its_budget(boss: Access) -> 
     assert two.max_cost_usd == Decimal("0.25")
 
 
-def test_the_last_child_ends_while_its_parent_parks(boss: Access, rings: list[str]) -> None:
-    """Twenty times at once: no parent is left waiting for a child that has ended."""
+def test_the_last_child_ends_while_its_parent_parks(boss: Access, race: Race, rings: list[str]) -> None:
+    """No parent is left waiting for a child that has ended."""
     done = Finished(status=RunStatus.COMPLETED, stop_reason=StopReason.DONE, stop_detail="", result="Done.")
-    for _ in range(20):
+    for _ in range(REPETITIONS):
         run = launch(boss, agent="boss", task="Whole.")
         assert lifecycle.claim_lease(run.id, "this:1:1")
         run.refresh_from_db()
@@ -180,7 +180,7 @@ def test_the_last_child_ends_while_its_parent_parks(boss: Access, rings: list[st
         child = Run.objects.select_related("team", "agent").get(id=child.id)
         that = leases.Lease(run_id=child.id, owner="that:1:1")
         parks = partial(tasks.conclude, run, lease, Parked(why="children"))
-        together([parks, partial(tasks.conclude, child, that, done)])
+        race(parks, partial(tasks.conclude, child, that, done))
         run.refresh_from_db()
         assert run.status == "queued", "its child has ended"
         assert str(run.id) in rings

@@ -19,7 +19,7 @@ from runs.engine.types import Mode
 from runs.errors import Conflict
 from runs.executing import Pick, Picked, execute, plan_again
 from runs.models import Action, Run
-from tests.accounts.together import together
+from tests.accounts.together import REPETITIONS, Race
 from tests.flows.conftest import Model, applied, assert_sound, decide, member
 from tests.flows.shop import LocalShop
 from tests.running import NOTE, READ, REFUND, advance, launch, tool, uses
@@ -210,13 +210,40 @@ def test_a_crash_between_the_effects_repeats_none(crew: Access, shop: LocalShop,
     assert (run.status, shop.effects()) == ("waiting", ["update_customer"])
 
 
-@pytest.mark.parametrize("_", range(5))
-def test_two_people_carry_out_the_same_report_at_once(crew: Access, shop: LocalShop, ready: Run, _: int) -> None:
+def test_what_was_chosen_meanwhile_is_not_planned_again(
+    crew: Access, ready: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     note, *_rest = proposals(ready)
-    answers = together([partial(execute, crew, ready.id, picks(note)), partial(execute, crew, ready.id, picks(note))])
-    won = [answer for answer in answers if isinstance(answer, list)]
-    assert all(isinstance(answer, list | Conflict) for answer in answers)
-    assert [outcomes(answer) for answer in won] in ([["applied"]], [["applied"], ["already_decided"]])
-    assert Chosen.objects.count() == 1
+    plans_now = staleness.plans_now
+
+    def chosen_meanwhile(run: Run, wanted: list[Action]) -> object:
+        execute(crew, ready.id, picks(note))
+        return plans_now(run, wanted)
+
+    monkeypatch.setattr(staleness, "plans_now", chosen_meanwhile)
+    with pytest.raises(Conflict):
+        plan_again(crew, ready.id, [note.id])
+    assert not ready.actions.filter(status="superseded").exists()
+
+
+def test_two_people_carry_out_the_same_report_while_a_third_plans_it_again(
+    crew: Access, shop: LocalShop, ready: Run, race: Race
+) -> None:
+    """What is carried out is the plan that was chosen: a new one comes before the choice, or not at all."""
+    back = {name: getattr(ready, name) for name in ("status", "stop_reason", "stop_detail", "ended_at")}
+    for _ in range(REPETITIONS):
+        note, *_rest = proposals(ready)
+        choose = partial(execute, crew, ready.id, picks(note))
+
+        first, second, again = race(choose, choose, partial(plan_again, crew, ready.id, [note.id]))
+
+        assert all(isinstance(answer, list | Conflict) for answer in (first, second, again)), (first, second, again)
+        said = sorted(outcomes(answer)[0] for answer in (first, second) if isinstance(answer, list))
+        newest = ready.actions.exclude(status="superseded").get(intent=note.intent)
+        assert Chosen.objects.count() == said.count("applied") == (newest.id == note.id)
+        Chosen.objects.all().delete()
+        Run.objects.filter(id=ready.id).update(**back)
+    note, *_rest = proposals(ready)
+    execute(crew, ready.id, picks(note))
     advance(ready)
     assert shop.effects() == ["update_customer"]

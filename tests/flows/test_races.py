@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
-from django.utils import timezone
+from django.db import transaction
 
 from accounts.access import Access
 from approvals import inbox
 from approvals.inbox import Line
 from approvals.models import Verdict
-from runs import commands, leases, lifecycle, settled, tasks
-from runs.engine.types import Mode, Parked
-from runs.models import Action, Agent, Batch, Run
+from runs import commands, leases, lifecycle, tasks
+from runs.engine import loop
+from runs.engine.types import Parked, RunSpec
+from runs.models import Action, Batch, Run
 from runs.verdicts import DbVerdicts
-from tests.accounts.together import together
+from tests.accounts.together import REPETITIONS, Race
 from tests.approvals import factories as make
 from tests.flows.conftest import Model, applied, assert_sound, decide, keys, member
 from tests.flows.shop import LocalShop
-from tests.running import NOTE, READ, REFUND, add_agent, advance, launch, tool, uses
+from tests.running import READ, REFUND, add_agent, advance, launch, tool, uses
 
 REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
-NOTES = tool(NOTE, customer="C-20871", changes={"notes": "left for a person"})
 
 
 def no_failures(results: Sequence[object]) -> None:
@@ -87,16 +87,21 @@ def test_a_verdict_that_comes_while_the_question_is_recorded(
 OWNER = "this:1:1"
 
 
-def about_to_park(crew: Access) -> Run:
-    """A run whose worker has asked and is about to park."""
-    if not Agent.objects.exists():
-        add_agent(crew.team)
-    run = launch(crew)
-    assert lifecycle.claim_lease(run.id, OWNER)
-    expires = timezone.now() + dt.timedelta(hours=1)
-    make.make_refund(Batch.objects.create(run=run, key="queue:1", number=1, title="1 thing", expires_at=expires))
+def about_to_park(run: Run, **fields: Any) -> Run:
+    """Its worker has asked a person and is about to park."""
+    again = {"status": "running", "lease_owner": OWNER, "waiting_since": None, "due_at": None, "ended_at": None}
+    with transaction.atomic():
+        Run.objects.filter(id=run.id).update(**{**again, "stop_reason": None, "wish": "", **fields})
+        make.make_refund(make.make_batch_of(run))
     run.refresh_from_db()
     return run
+
+
+@pytest.fixture
+def parked(crew: Access) -> Run:
+    """For races that start over and over: of its engine nothing is needed."""
+    add_agent(crew.team)
+    return launch(crew)
 
 
 def parks(run: Run, why: str) -> Callable[[], object]:
@@ -104,114 +109,102 @@ def parks(run: Run, why: str) -> Callable[[], object]:
 
 
 def verdict_on(crew: Access, run: Run, verdict: Verdict = Verdict.APPROVE) -> Callable[[], object]:
-    batch = Batch.objects.get(run=run)
+    batch = Batch.objects.get(run=run, status="open")
     action = Action.objects.get(batch=batch)
     line = Line(action=action.id, digest=action.digest, verdict=verdict)
     return lambda: inbox.decide(crew, batch.id, 1, [line], channel="api")
 
 
-def test_deciding_against_parking_twenty_times(crew: Access, rings: list[str]) -> None:
-    for _ in range(20):
-        run = about_to_park(crew)
+def test_deciding_against_parking(crew: Access, parked: Run, race: Race, rings: list[str]) -> None:
+    for _ in range(REPETITIONS):
+        run = about_to_park(parked)
         rings.clear()
-        no_failures(together([parks(run, "approval"), verdict_on(crew, run)]))
+        no_failures(race(parks(run, "approval"), verdict_on(crew, run)))
         run.refresh_from_db()
         assert run.status == "queued", "the verdict was lost"
         assert str(run.id) in rings
         assert run.waiting_since is None
 
 
-def test_cancelling_against_parking(crew: Access) -> None:
-    for _ in range(10):
-        run = about_to_park(crew)
-        no_failures(together([parks(run, "approval"), partial(commands.cancel, crew, run.id)]))
+def test_cancelling_against_parking(crew: Access, parked: Run, race: Race) -> None:
+    for _ in range(REPETITIONS):
+        run = about_to_park(parked)
+        no_failures(race(parks(run, "approval"), partial(commands.cancel, crew, run.id)))
         run.refresh_from_db()
         assert run.status == "cancelled", "the wish was lost"
-        assert_sound(run)
+        assert_nothing_is_left(run)
 
 
-def test_cancelling_against_a_pause(crew: Access) -> None:
-    for _ in range(10):
-        run = about_to_park(crew)
-        Run.objects.filter(id=run.id).update(wish="pause")
-        no_failures(together([parks(run, "paused"), partial(commands.cancel, crew, run.id)]))
+def test_cancelling_against_a_pause(crew: Access, parked: Run, race: Race) -> None:
+    for _ in range(REPETITIONS):
+        run = about_to_park(parked, wish="pause")
+        no_failures(race(parks(run, "paused"), partial(commands.cancel, crew, run.id)))
         run.refresh_from_db()
         assert run.status == "cancelled", "the wish was lost"
+        assert_nothing_is_left(run)
 
 
-def test_resuming_against_a_pause(crew: Access) -> None:
-    for _ in range(10):
-        run = about_to_park(crew)
-        Run.objects.filter(id=run.id).update(wish="pause")
-        no_failures(together([parks(run, "paused"), partial(commands.resume, crew, run.id)]))
+def test_resuming_against_a_pause(crew: Access, parked: Run, race: Race) -> None:
+    for _ in range(REPETITIONS):
+        run = about_to_park(parked, wish="pause")
+        no_failures(race(parks(run, "paused"), partial(commands.resume, crew, run.id)))
         run.refresh_from_db()
         assert (run.status, run.wish) == ("queued", ""), "it goes on, whoever was first"
+
+
+def test_only_one_of_many_gets_the_lease(parked: Run, race: Race) -> None:
+    names = [f"worker:{number}:1" for number in range(4)]
+    for _ in range(REPETITIONS):
+        Run.objects.filter(id=parked.id).update(status="queued", lease_owner="")
+        won = race(*[partial(lifecycle.claim_lease, parked.id, name) for name in names])
+        no_failures(won)
+        parked.refresh_from_db()
+        assert won.count(True) == 1
+        assert parked.lease_owner == names[won.index(True)]
+
+
+def test_the_same_message_at_once_advances_once(parked: Run, race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    advanced: list[str] = []
+
+    def one_at_a_time(spec: RunSpec, ports: loop.Ports) -> Parked:
+        advanced.append(spec.id)
+        return Parked(why="approval")
+
+    monkeypatch.setattr(loop, "advance", one_at_a_time)
+    for number in range(1, REPETITIONS + 1):
+        about_to_park(parked, status="queued", lease_owner="")
+        no_failures(race(*[partial(tasks.advance_run, str(parked.id))] * 2))
+        parked.refresh_from_db()
+        assert (parked.status, len(advanced)) == ("waiting", number)
 
 
 # --- the same message twice ------------------------------------------------------------------------------------------
 
 
-def test_the_same_message_at_once_does_each_step_once(crew: Access, shop: LocalShop, model: Model) -> None:
-    model.says(uses(tool(READ, order="48213")), uses(NOTES), "Done.")
-    run = launch(crew)
-    no_failures(together([lambda: tasks.advance_run(str(run.id))] * 4))
-    run.refresh_from_db()
-    assert run.status == "completed"
-    assert len(model.calls) == 3
-    assert shop.executed == ["get_order", "update_customer"]
-    assert_sound(run)
-
-
-def test_the_same_message_at_once_after_a_decision(crew: Access, shop: LocalShop, model: Model) -> None:
-    model.says(uses(REFUNDS, NOTES), "Both wait.", "Done.")
-    run = advance(launch(crew))
-    assert applied(decide(crew, run))
-    no_failures(together([lambda: tasks.advance_run(str(run.id))] * 4))
-    run.refresh_from_db()
-    assert run.status == "completed"
-    assert shop.executed == ["issue_refund", "update_customer"]
-    assert shop.effects() == ["issue_refund", "update_customer"]
-    assert len(keys(run)) == len(set(keys(run)))
-    assert_sound(run)
-
-
-def test_only_one_of_many_gets_the_lease(crew: Access) -> None:
-    for _ in range(5):
-        run = about_to_park(crew)
-        Run.objects.filter(id=run.id).update(status="queued", lease_owner="")
-        names = [f"worker:{number}:1" for number in range(6)]
-        won = together([partial(lifecycle.claim_lease, run.id, name) for name in names])
-        no_failures(won)
-        run.refresh_from_db()
-        assert won.count(True) == 1
-        assert run.lease_owner == names[won.index(True)]
-
-
-def test_two_people_decide_and_the_effect_happens_once(crew: Access, shop: LocalShop, model: Model) -> None:
-    model.says(uses(REFUNDS), "One waits.", "Done.")
-    run = advance(launch(crew, Mode.BATCH))
+def test_the_same_message_at_once_does_each_step_once(crew: Access, shop: LocalShop, model: Model, race: Race) -> None:
+    """Before and after a decision that two people take at once: real runs, from their start to their end. What decides
+    it, the lease, the verdict and the claim, is raced a hundred times above and in the tests of approvals."""
+    model.says(uses(tool(READ, order="48213"), REFUNDS), "One waits.", "Done.")
     other = member(crew, "marco")
-    no_failures(together([verdict_on(crew, run), verdict_on(other, run)]))
-    no_failures(together([lambda: tasks.advance_run(str(run.id))] * 2))
-    assert shop.effects() == ["issue_refund"]
+    for number in range(8):
+        run = launch(crew, task=f"Case {number}")
+        shop.change("UPDATE orders SET refunded_cents = 0")
+        shop.executed.clear()
+        message = partial(tasks.advance_run, str(run.id))
+
+        no_failures(race(message, message))
+        no_failures(race(verdict_on(crew, run), verdict_on(other, run)))
+        no_failures(race(message, message))
+
+        run.refresh_from_db()
+        assert run.status == "completed"
+        assert len(model.calls) == 3 * (number + 1)
+        assert shop.executed == ["get_order", "issue_refund"]
+        assert len(shop.effects()) == number + 1
+        assert len(keys(run)) == len(set(keys(run)))
     assert_sound(run)
 
 
-def test_cancelling_against_the_claim_of_an_effect(crew: Access, shop: LocalShop, model: Model) -> None:
-    """Whoever is first at the run's row wins: either nothing happened, or it happened and is recorded."""
-    model.says(uses(REFUNDS), "One waits.", "Done.")
-    for number in range(4):
-        run = advance(launch(crew, task=f"Case {number}"))
-        before = len(shop.effects())
-        args = {"order": "48213", "amount": 1.0 + number, "reason": "late"}
-        assert applied(decide(crew, run, args=args))
-        advances: Callable[[], object] = partial(tasks.advance_run, str(run.id))
-        no_failures(together([advances, partial(settled.cancel_idle, run.id, "a person")]))
-        if Run.objects.get(id=run.id).status == "queued":
-            tasks.advance_run(str(run.id))
-        run.refresh_from_db()
-        assert run.status in ("cancelled", "completed")
-        done = run.actions.filter(status="succeeded").count()
-        assert len(shop.effects()) - before == done
-        assert run.steps.filter(kind="tool", status="ok").count() == done
-        assert_sound(run)
+def assert_nothing_is_left(run: Run) -> None:
+    assert not Batch.objects.filter(run=run, status="open").exists()
+    assert not run.actions.filter(status__in=["pending", "approved", "executing"]).exists()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from functools import partial
 
 import pytest
 import time_machine
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.access import Access
 from accounts.models import Receipt
 from approvals import reconcile
 from approvals.models import Verdict
+from runs.audit import batch_digest, record
 from runs.engine.ports import ToolConnectionLost
 from runs.engine.types import ActionStatus
 from runs.models import Action
-from tests.accounts.together import together
-from tests.flows.conftest import Model, applied, assert_sound, decide
+from tests.accounts.together import REPETITIONS, Race
+from tests.approvals import factories as make
+from tests.flows.conftest import Model, applied, assert_sound, decide, decide_on
 from tests.flows.shop import LocalShop, LocalTool
 from tests.running import REFUND, advance, launch, tool, uses
 
@@ -101,19 +105,35 @@ def test_a_tool_that_hangs_holds_nobody_up(lost: Action, monkeypatch: pytest.Mon
     assert_sound(lost.run)
 
 
-def test_two_workers_ask_once(lost: Action) -> None:
-    with time_machine.travel(timezone.now() + dt.timedelta(seconds=20)):
-        together([reconcile.ask_due, reconcile.ask_due, reconcile.ask_due])
+def test_two_workers_ask_once(lost: Action, shop: LocalShop, race: Race) -> None:
+    shop.outcome = "unknown"
+    for number in range(1, REPETITIONS + 1):
+        Receipt.objects.filter(subject_id=str(lost.id), kind=reconcile.ASKED).update(kind="action.asked_before")
 
-    assert kinds(lost).count(reconcile.ASKED) == 1
+        with time_machine.travel(timezone.now() + dt.timedelta(seconds=20)):
+            race(reconcile.ask_due, reconcile.ask_due, reconcile.ask_due)
+
+        assert kinds(lost).count(reconcile.ASKED) == 1, number
 
 
-def test_a_person_against_the_tool_settles_once(crew: Access, lost: Action) -> None:
-    def person() -> object:
-        return decide(crew, lost.run, Verdict.HAPPENED)
+def test_a_person_against_the_tool_settles_once(crew: Access, lost: Action, shop: LocalShop, race: Race) -> None:
+    shop.outcome = "happened"
+    assert lost.batch
+    for number in range(REPETITIONS):
+        with transaction.atomic():
+            other = make.make_refund(
+                lost.batch, run=lost.run, kind="unknown", status="unknown", executed_at=timezone.now(), expires_at=None
+            )
+            record(other, "action.unknown", batch=str(lost.batch_id), batch_digest=batch_digest(lost.batch))
 
-    together([person, lambda: reconcile.ask_again(lost.id)])
+        said, _ = race(
+            partial(decide_on, crew, lost.batch, [other], Verdict.DID_NOT_HAPPEN),
+            partial(reconcile.ask_again, other.id),
+        )
 
-    lost.refresh_from_db()
-    assert lost.status == ActionStatus.SUCCEEDED
+        other.refresh_from_db()
+        assert other.status == (ActionStatus.FAILED if applied(said) else ActionStatus.SUCCEEDED), said
+        settled = Receipt.objects.filter(subject_id=str(other.id), payload__settled=True).count()
+        assert applied(said) + settled == 1, number
+    assert applied(decide(crew, lost.run, Verdict.HAPPENED))
     assert_sound(lost.run)
