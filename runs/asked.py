@@ -58,6 +58,7 @@ class RunMessage(models.Model):
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="messages")
     sender = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     text = models.TextField()
+    sealed = models.BinaryField(null=True)  # the text before content filters, encrypted, where they took something out
     created_at = models.DateTimeField(auto_now_add=True)
     delivered_seq = models.PositiveIntegerField(null=True)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from django.db import transaction
 from django.utils import timezone
 
-from runs import starting
+from runs import filtering, starting
 from runs.doorbell import ring
 from runs.engine.ports import LeaseLost
 from runs.engine.types import Child, Room, RunStatus
@@ -23,7 +24,10 @@ class DbChildren:
 
     def find(self, intent: str) -> Child | None:
         row = Run.objects.filter(parent_id=self.run.id, parent_intent=intent).select_related("agent_version").first()
-        return _child(row) if row else None
+        if row is None:
+            return None
+        answer = filtering.answer_of(row, filtering.filters_for(self.run)) if row.is_ended else ""
+        return replace(_child(row), result=answer)
 
     def start(self, intent: str, agent: str, task: str, budget_usd: Decimal | None, kept: Room) -> Child:
         """Raises `LeaseLost`: a worker that lost the run starts nothing in its name."""
@@ -87,7 +91,6 @@ def _child(row: Run) -> Child:
         agent=str(row.agent_version.definition["name"]),
         status=RunStatus(row.status),
         stop_detail=row.stop_detail,
-        result=row.result,
     )
 
 

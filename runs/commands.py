@@ -93,7 +93,9 @@ def steer(access: Access, run_id: uuid.UUID | str, text: str) -> RunMessage:
         raise Invalid({"text": f"At most {MOST_MESSAGE_CHARACTERS:,} characters; this has {len(text):,}."})
     if run.is_ended:
         raise _conflict(run, "steered")
-    message = RunMessage.objects.create(run=run, sender=access.user, text=text)
+    message = RunMessage(run=run, sender=access.user)
+    filtering.keep_message(message, text, filtering.filters_for(run))
+    message.save(force_insert=True)
     live.ring(run.id, run.last_seq)
     return message
 

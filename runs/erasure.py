@@ -68,13 +68,13 @@ def _erase_texts(user: User) -> None:
     runs = Run.objects.filter(owner=user)
     steps = Step.objects.filter(run__in=runs)
     SearchDocument.objects.filter(run__in=runs).delete()
-    StepPayload.objects.filter(step__in=steps).update(input=None, output=None, reasoning="", error="")
+    StepPayload.objects.filter(step__in=steps).update(input=None, output=None, reasoning="", error="", sealed=None)
     steps.update(title=ERASED, summary="")
-    runs.update(task=ERASED, result="", stop_detail="", plan=None, metadata={})
-    RunMessage.objects.filter(sender=user).update(text=ERASED)
+    runs.update(task=ERASED, result="", stop_detail="", plan=None, metadata={}, sealed=None)
+    RunMessage.objects.filter(sender=user).update(text=ERASED, sealed=None)
     Note.objects.filter(Q(author=user) | Q(run__in=runs)).exclude(text="").update(text=ERASED, words="")
     told = Step.objects.filter(kind="message", key__in=[f"message:{each}" for each in _message_ids(user)])
-    StepPayload.objects.filter(step__in=told).update(input=None, output=None)
+    StepPayload.objects.filter(step__in=told).update(input=None, output=None, sealed=None)
     told.update(title=ERASED, summary="")
 
 

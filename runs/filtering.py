@@ -10,11 +10,12 @@ from typing import Any
 
 from accounts.models import Team
 from accounts.secrets import UnreadableSecret, decrypt, encrypt
+from runs.asked import RunMessage
 from runs.engine import filters
 from runs.engine.filters import Filters
 from runs.engine.screening import listed
 from runs.engine.types import Step
-from runs.models import Run
+from runs.models import Run, StepPayload
 from runs.schemas import AgentIn, FiltersIn
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,29 @@ def keep_task(run: Run, task: str, wanted: Filters) -> None:
 def task_of(run: Run) -> str:
     """The task as the person wrote it: for the model alone."""
     return str(_opened(run.sealed, str(run.id)).get("task", run.task))
+
+
+# --- what people and sub-agents say -----------------------------------------------------------------------------------
+
+
+def keep_message(message: RunMessage, text: str, wanted: Filters) -> None:
+    """As `keep_task`, for what a person tells a run."""
+    message.text = filters.redact(text, wanted)
+    message.sealed = None if message.text == text else encrypt(json.dumps({"text": text}))
+
+
+def text_of(message: RunMessage) -> str:
+    """As the person wrote it: for the model alone."""
+    return str(_opened(message.sealed, f"message {message.id}").get("text", message.text))
+
+
+def answer_of(child: Run, wanted: Filters) -> str:
+    """A sub-agent's answer for its parent's model: the real one, if the filters of the parent, `wanted`, keep the same
+    out of the parent's rows. Else it is given as it is shown."""
+    payload = StepPayload.objects.filter(step__run=child, step__key="result", sealed__isnull=False).first()
+    hidden = _opened(payload.sealed, f"the result of {child.id}") if payload else {}
+    real = str(hidden.get("output", child.result))
+    return real if filters.redact(real, wanted) == child.result else child.result
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def _copy_messages(made: Run, steps: list[Step]) -> dict[str, str]:
     keys = {step.key.removeprefix("message:"): step for step in steps if step.kind == StepKind.MESSAGE}
     found = {}
     for message in RunMessage.objects.filter(id__in=keys):
-        copy = RunMessage(id=new_id(), run=made, sender_id=message.sender_id, text=message.text)
+        copy = RunMessage(id=new_id(), run=made, sender_id=message.sender_id, text=message.text, sealed=message.sealed)
         copy.delivered_seq = next(n for n, step in enumerate(steps, 1) if step is keys[str(message.id)])
         copy.save(force_insert=True)
         found[f"message:{message.id}"] = f"message:{copy.id}"

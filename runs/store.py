@@ -249,7 +249,7 @@ class DbControls:
         sent = (self.lease.wishes or self._afresh()).messages
         if len(self._messages) < sent:
             rows = RunMessage.objects.filter(run_id=self.run.id).select_related("sender").order_by("created_at", "id")
-            self._messages = [(str(row.id), row.sender.label, row.text) for row in rows]
+            self._messages = [(str(row.id), row.sender.label, filtering.text_of(row)) for row in rows]
         return self._messages
 
     def _afresh(self) -> recording.Wishes:

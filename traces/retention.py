@@ -73,12 +73,12 @@ def prune(team: Team, older_than: dt.timedelta, *, write: bool = True) -> Pruned
 
 def _empty(run_ids: list[uuid.UUID]) -> int:
     SearchDocument.objects.filter(run_id__in=run_ids).delete()
-    RunMessage.objects.filter(run_id__in=run_ids).update(text=GONE)
+    RunMessage.objects.filter(run_id__in=run_ids).update(text=GONE, sealed=None)
     Note.objects.filter(run_id__in=run_ids).delete()
     steps = Step.objects.filter(run_id__in=run_ids)
     count = steps.count()
     steps.delete()
-    Run.objects.filter(id__in=run_ids).update(task=GONE, result="", stop_detail="", plan=None, metadata={})
+    Run.objects.filter(id__in=run_ids).update(task=GONE, result="", stop_detail="", plan=None, metadata={}, sealed=None)
     return count
 
 

@@ -9,12 +9,13 @@ from django.test import override_settings
 
 from accounts import teams
 from accounts.access import Access
-from runs import filtering, forks
+from runs import commands, erasure, filtering, forks
+from runs.asked import RunMessage
 from runs.engine.types import Mode
 from runs.errors import Invalid
 from runs.models import Action, Run, SearchDocument, Step, StepPayload
 from runs.samples.shop.tools import call
-from runs.samples.simulated.reply import Reply
+from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
 from tests.flows.conftest import Model, assert_sound, decide, told, waiting
 from tests.flows.shop import LocalShop
 from tests.running import NOTE, READ, add_agent, advance, launch, open_batch, tool, uses
@@ -27,7 +28,7 @@ NOTES = tool(NOTE, customer="C-20917", changes={"notes": f"Paid with {CARD}."})
 def everything_stored() -> str:
     """All that rows hold in plain text, but for actions: people must see exactly what they approve."""
     texts: list[str] = []
-    for model in (Run, Step, StepPayload, SearchDocument):
+    for model in (Run, RunMessage, Step, StepPayload, SearchDocument):
         columns = [f.attname for f in model._meta.concrete_fields if f.attname != "sealed"]
         texts += [json.dumps(row, default=str) for row in model.objects.values(*columns)]
     return "\n".join(texts)
@@ -48,7 +49,7 @@ def test_real_values_reach_model_and_tools_and_no_row(crew: Access, shop: LocalS
     assert CARD in told(model.calls[1])
     assert CARD in str(call(shop.store, "get_customer", {"customer": "C-20917"}))
     stored = everything_stored()
-    assert "4111" not in stored
+    assert CARD[:9] not in stored
     assert stored.count("[redacted: card number]") > 5
     titles = list(run.steps.filter(key__startswith="filter:").values_list("title", flat=True))
     assert titles == ["Kept out of the trace"] * len(titles)
@@ -71,7 +72,7 @@ def test_a_run_that_is_taken_up_again_goes_on_with_the_real_values(crew: Access,
     assert run.status == "completed"
     assert CARD in str(call(shop.store, "get_customer", {"customer": "C-20917"}))
     assert CARD in told(model.calls[-1])
-    assert "4111" not in everything_stored()
+    assert CARD[:9] not in everything_stored()
 
 
 def test_under_another_secret_key_the_run_goes_on_with_what_is_shown(
@@ -145,7 +146,7 @@ def test_a_fork_goes_on_with_the_real_values(crew: Access, shop: LocalShop, mode
     assert (made.status, made.task) == ("completed", "Note [redacted: card number].")
     sent = told(model.calls[-1])
     assert (f"Note {CARD}." in sent, f'"paid_with":"{CARD}"' in sent) == (True, True)
-    assert "4111" not in everything_stored()
+    assert CARD[:9] not in everything_stored()
 
 
 def test_a_fork_with_another_result_is_given_that_one(crew: Access, shop: LocalShop, model: Model) -> None:
@@ -158,3 +159,69 @@ def test_a_fork_with_another_result_is_given_that_one(crew: Access, shop: LocalS
 
     assert "cash" in told(model.calls[-1])
     assert CARD not in told(model.calls[-1])
+
+
+# --- people and sub-agents -------------------------------------------------------------------------------------------
+
+
+def test_what_a_person_says_is_kept_out_from_the_start(crew: Access, shop: LocalShop, model: Model) -> None:
+    """Queued, delivered, copied into a fork: the model alone is told the real text."""
+    model.says("Done.")
+    run = launch(crew)
+    commands.steer(crew, run.id, f"The card is {CARD}.")
+    assert CARD[:9] not in everything_stored()
+    assert RunMessage.objects.get(run=run).text == "The card is [redacted: card number]."
+
+    run = advance(run)
+    assert f"The card is {CARD}." in told(model.calls[0])
+    made = advance(forks.fork(crew, run.id, forks.Fork(from_seq=run.last_seq)))
+    assert made.status == "completed"
+    assert CARD[:9] not in everything_stored()
+
+
+def delegated(crew: Access, model: Model, **boss: object) -> Run:
+    add_agent(crew.team, "boss", name="Boss", tools=[], subagents=["desk"], **boss)
+    asks = ToolCall(name="delegate", input={"agent": "desk", "task": "Look.", "reasoning": "", "confidence": 1})
+    replies: dict[str, list[Reply | str]] = {"Look.": [f"Paid with {CARD}."], "Whole.": [uses(asks), "Told."]}
+
+    def respond(body: JsonObject) -> Reply:
+        said = replies[str(body["messages"][0]["content"][0]["text"])]
+        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        reply = said[min(turn, len(said) - 1)]
+        return reply if isinstance(reply, Reply) else Reply(text=reply)
+
+    model.server.respond = respond
+    run = advance(launch(crew, agent="boss", task="Whole."))
+    advance(Run.objects.get(parent=run))
+    return advance(run)
+
+
+def test_a_sub_agents_answer_reaches_its_parents_model_whole(crew: Access, shop: LocalShop, model: Model) -> None:
+    run = delegated(crew, model)
+    assert run.status == "completed"
+    assert f"Paid with {CARD}." in told(model.calls[-1])
+    stored = everything_stored()
+    assert CARD[:9] not in stored
+    assert "Paid with [redacted: card number]." in stored
+
+
+def test_a_parent_that_would_show_it_is_not_told_it(crew: Access, shop: LocalShop, model: Model) -> None:
+    """What the sub-agent's filters keep out of the trace does not get into it by way of another agent."""
+    run = delegated(crew, model, filters={"personal": "off"})
+    assert run.status == "completed"
+    assert "Paid with [redacted: card number]." in told(model.calls[-1])
+    assert CARD[:9] not in everything_stored()
+
+
+def test_who_is_erased_leaves_no_sealed_values(crew: Access, shop: LocalShop, model: Model) -> None:
+    shop.answers["get_order"] = {"order": "48213", "paid_with": CARD}
+    model.says(uses(READS), "Done.")
+    run = launch(crew, task=f"Note {CARD}.")
+    commands.steer(crew, run.id, f"The card is {CARD}.")
+    advance(run)
+    sealed = [rows.exclude(sealed=None) for rows in (Run.objects, RunMessage.objects, StepPayload.objects)]
+    assert all(rows.exists() for rows in sealed)
+
+    erasure.erase(crew.user, by="operator")
+
+    assert not any(rows.all().exists() for rows in sealed)
