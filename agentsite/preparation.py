@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import sys
 
 import django
 from django.core.management import call_command
@@ -21,9 +22,12 @@ def main() -> None:
     django.setup()
     from accounts import first_run as accounts_first_run  # noqa: PLC0415  (models can be imported only now)
     from accounts import sign_in  # noqa: PLC0415
+    from agentsite.checks import check_environment  # noqa: PLC0415
     from runs import first_run as runs_first_run  # noqa: PLC0415
     from runs.models import WorkerHeartbeat  # noqa: PLC0415
 
+    if wrong := [message for message in check_environment(None) if message.is_serious()]:
+        sys.exit("\n".join(str(message) for message in wrong))
     say("database: migrating")
     call_command("migrate", interactive=False, verbosity=0)
     say("first-run data: people and teams")

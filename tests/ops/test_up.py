@@ -85,3 +85,12 @@ def test_a_taken_port_is_said_before_anything_starts(start: Callable[..., Up]) -
 
         assert up.process.wait(PATIENCE_SECONDS) == 1
     assert not any("redis" in line for line in up.seen)
+
+
+def test_a_wrong_setting_is_named_and_nothing_goes_on(start: Callable[..., Up]) -> None:
+    up = start(AGENTSITE_CONCURRENCY="0")
+
+    up.wait_for(r"AGENTSITE_CONCURRENCY is 0")
+
+    assert up.process.wait(PATIENCE_SECONDS) == 1
+    assert up.processes() == {}

@@ -31,7 +31,7 @@ Environment: PORT, HOST, and the settings listed in README.md."""
 
 class Command(BaseCommand):
     help = f"{DESCRIPTION} {EPILOG}"
-    requires_system_checks = []  # the web and worker processes run them; here they would only cost time
+    requires_system_checks = []  # `agentsite.preparation` asks those that depend on the environment
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.HOST, help="address to listen on (default: %(default)s)")
@@ -157,7 +157,7 @@ def workers() -> list[Program]:
         Program(
             "worker" if count == 1 else f"worker{number}",
             [
-                *held("celery", "agentsite.celery", "runs.tasks"),
+                *held("celery", "agentsite.celery", "agentsite.chores", "celery.bin.celery"),
                 *("--app", "agentsite", "--quiet", "worker", "--pool", "threads"),
                 *("--concurrency", str(settings.AGENTSITE_CONCURRENCY), "--hostname", f"worker{number}@%h", *quiet),
             ],
@@ -191,6 +191,7 @@ def child_environment(host: str, port: int) -> dict[str, str]:
         "HOST": host,
         "PORT": str(port),
         "PYTHONUNBUFFERED": "1",
+        "CELERY_SKIP_CHECKS": "1",  # asked once, by the preparation; a worker would load every page for them
         "MALLOC_ARENA_MAX": "2",  # many threads, few of them busy: without it glibc keeps an arena for each
     }
 
