@@ -41,8 +41,7 @@ class Asking:
 
     def ask(self, question: Question) -> Answer:
         """The answer, `Park` while there is none, or `Stop` when a person declined or nobody answered in time."""
-        if self.verdicts.asked(question.key) is None:
-            self.verdicts.ask_question(question)
+        self.put([question])
         [action] = self.await_verdicts(question.key)
         who = ", ".join(dict.fromkeys(decision.by for decision in action.decisions))
         match action.status:
@@ -53,6 +52,16 @@ class Asking:
                 why = f": {action.note.rstrip('.')}" if action.note else ""
                 raise Stop(StopReason.ESCALATION_DECLINED, f"{who or 'a person'} ended the run{why}")
         raise Stop(question.unanswered, f"nobody answered in time: {question.title}")
+
+    def put(self, questions: Sequence[Question]) -> None:
+        """Into the inbox, each in a batch of its own, without waiting for an answer: several can then be answered in
+        one go."""
+        for question in questions:
+            if self.verdicts.asked(question.key) is None:
+                self.verdicts.ask_question(question)
+        for question in questions if len(questions) > 1 else ():
+            if self.journal.recorded(f"ask:{question.key}") is None:
+                self._record_ask(question.key, self.verdicts.asked(question.key) or ())
 
     def await_verdicts(self, key: str) -> Sequence[Action]:
         """The decided actions of a batch, or `Park`. Records the asking, and the wait as a step of its own."""

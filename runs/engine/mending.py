@@ -25,7 +25,7 @@ from runs.engine.recovery import (
     simplified,
     what_was_written,
 )
-from runs.engine.types import Call, JsonObject, ModelRequest, RunSpec, Step, StepKind, StepStatus, StopReason
+from runs.engine.types import Call, JsonObject, ModelRequest, Question, RunSpec, Step, StepKind, StepStatus, StopReason
 
 BY_A_PERSON = "a person wrote this call and has not seen yet what it does"
 
@@ -54,12 +54,12 @@ class Mender:
             doubt = self.streak.doubt({str(block.get("name")) for block in blocks})
             self.streak.worked()
             return [replace(call, doubt=doubt) if isinstance(call, Call) else call for call in read]
-        first = refusals[0]
         names = {str(blocks[read.index(each)].get("name") or "") for each in refusals}
-        layer = self._failed(turn, names, f"{first.tool or 'a call'}: {first.reason}")
-        if layer is Layer.SIMPLIFY:
-            read[read.index(first)] = self._mended(turn, first)
-        return read
+        said = [f"{each.tool or 'a call'}: {each.reason}" for each in refusals]
+        if self._failed(turn, names, " ".join(dict.fromkeys(said))) is not Layer.SIMPLIFY:
+            return read
+        mended = self._mended(turn, refusals)
+        return [mended.get(call.intent, call) for call in read]
 
     def check_ended(self) -> None:
         """Once the turn's calls have their results."""
@@ -80,28 +80,38 @@ class Mender:
             reason=broken,
         )
 
-    def _mended(self, turn: int, refusal: Refusal) -> Call | Refusal:
-        journal = self.asking.journal
-        if journal.recorded(f"repair:{turn}") is None and journal.recorded(f"tool:{refusal.intent}") is not None:
-            return refusal  # answered before, at a limit that was raised since
-        try:
-            mended = self._simplified(turn, refusal)
-        except Stop as stop:
-            if stop.reason is StopReason.CANCELLED:
-                raise
-            return refusal  # the run is at a limit: the call is refused, and nobody need be asked
-        if mended is not None:
+    def _mended(self, turn: int, refusals: Sequence[Refusal]) -> dict[str, Call | Refusal]:
+        """By intent: every call of the turn that was written wrong. Each is asked for alone; what is still missing then
+        is put to a person, all of it before any answer is waited for."""
+        places = {each.intent: each.intent if number else str(turn) for number, each in enumerate(refusals)}
+        tried = {each.intent: list(self.streak.tried) for each in refusals}
+        mended: dict[str, Call | Refusal] = {}
+        open_ones: list[Refusal] = []
+        for each in refusals:
+            try:
+                found = self._simplified(places[each.intent], each, tried[each.intent])
+            except Stop as stop:
+                if stop.reason is StopReason.CANCELLED:
+                    raise
+                found = each  # the run is at a limit: the call is refused, and nobody need be asked
+            if found is None:
+                open_ones.append(each)
+            else:
+                mended[each.intent] = found
+        questions = [self._question(places[each.intent], each, tried[each.intent]) for each in open_ones]
+        self.asking.put(questions)
+        for each, question in zip(open_ones, questions, strict=True):
+            mended[each.intent] = self._by_a_person(each, question)
+        if open_ones or any(isinstance(each, Call) for each in mended.values()):
             self.streak.worked()
-            return mended
-        try:
-            return self._by_a_person(turn, refusal)
-        except Stop as stop:
-            self.ended = stop
-            return replace(refusal, reason=ENDED)
+        return mended
 
-    def _simplified(self, turn: int, refusal: Refusal) -> Call | None:
-        """The second layer. Raises `Stop` where there is no room for it."""
-        known = self.tools.get(refusal.tool.replace(".", "__"))
+    def _simplified(self, place: str, refusal: Refusal, tried: list[str]) -> Call | Refusal | None:
+        """The second layer; None when it gave nothing. Raises `Stop` where there is no room for it."""
+        journal = self.asking.journal
+        if journal.recorded(f"repair:{place}") is None and journal.recorded(f"tool:{refusal.intent}") is not None:
+            return refusal  # answered before, at a limit that was raised since
+        known = self._known(refusal)
         tools = [known] if known is not None else list(self.tools.values())
         if not tools:
             return None
@@ -113,7 +123,7 @@ class Mender:
             written=what_was_written(refusal.tool, refusal.args, refusal.reason),
         )
         step = self.caller.call(
-            f"repair:{turn}",
+            f"repair:{place}",
             StepKind.MODEL,
             "Ask for this call alone",
             request,
@@ -123,11 +133,11 @@ class Mender:
         )
         reply = reply_of(step)
         if step.status is not StepStatus.OK or reply.stop_reason != "tool_use" or len(reply.tool_uses) != 1:
-            self.streak.tried.append("Asked for this call alone: no usable call came")
+            tried.append("Asked for this call alone: no usable call came")
             return None
         call = read_call(refusal.intent, reply.tool_uses[0], {tool.spec.model_name: tool for tool in tools})
         if isinstance(call, Refusal):
-            self.streak.tried.append(f"Asked for this call alone: {call.reason}")
+            tried.append(f"Asked for this call alone: {call.reason}")
             return None
         return replace(
             call,
@@ -136,13 +146,20 @@ class Mender:
             note=f"Your call could not be used; {call.tool} was called with {as_text(call.args)} instead.",
         )
 
-    def _by_a_person(self, turn: int, refusal: Refusal) -> Call | Refusal:
-        tool = self.tools.get(refusal.tool.replace(".", "__"))
-        question = malformed_question(
-            turn, refusal.tool, tool is not None, refusal.args, refusal.reason, self.streak.tried
-        )
-        answer = self.asking.ask(question)
-        self.streak.worked()
+    def _question(self, place: str, refusal: Refusal, tried: list[str]) -> Question:
+        known = self._known(refusal) is not None
+        return malformed_question(place, refusal.tool, known, refusal.args, refusal.reason, tried)
+
+    def _by_a_person(self, refusal: Refusal, question: Question) -> Call | Refusal:
+        """The third layer. Who stops the run stops it for all calls of the turn."""
+        if self.ended is not None:
+            return replace(refusal, reason=ENDED)
+        try:
+            answer = self.asking.ask(question)
+        except Stop as stop:
+            self.ended = stop
+            return replace(refusal, reason=ENDED)
+        tool = self._known(refusal)
         if answer.args is None or tool is None:
             return replace(refusal, reason=f"{refusal.reason} {answer.by} says: {answer.text}")
         said = f" {answer.by} says: {answer.text}" if answer.text else ""
@@ -152,6 +169,9 @@ class Mender:
             return call
         note = f"{answer.by} corrected your call to {as_text(call.args)}.{said}"
         return replace(call, args=call.args, reasoning=refusal.reasoning, doubt=BY_A_PERSON, note=note)
+
+    def _known(self, refusal: Refusal) -> Tool | None:
+        return self.tools.get(refusal.tool.replace(".", "__"))
 
     # --- turns without calls -----------------------------------------------------------------------------------------
 

@@ -126,10 +126,11 @@ def what_was_written(tool: str, args: JsonObject, reason: str) -> str:
     return f"A call of {tool or 'no named tool'} could not be used: {reason}\nIts arguments were: {shown}"
 
 
-def malformed_question(turn: int, tool: str, known: bool, args: JsonObject, reason: str, tried: list[str]) -> Question:
+def malformed_question(place: str, tool: str, known: bool, args: JsonObject, reason: str, tried: list[str]) -> Question:
+    """`place` is the turn, or for its second malformed call and those after it the call's own."""
     ways = "Correct the call, write a hint that the agent reads, or stop the run."
     return Question(
-        key=f"malformed:{turn}",
+        key=f"malformed:{place}",
         title=f"A call of {tool or 'a tool'} does not work",
         text=f"The agent tried to call {tool or 'a tool'} again and again, and its call cannot be used. {reason} "
         f"{ways if known else 'Write a hint that the agent reads, or stop the run.'}",

@@ -12,9 +12,9 @@ from approvals.models import Verdict
 from runs import commands
 from runs.models import Action, Batch, Run
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
-from tests.flows.conftest import Model, applied, assert_sound, decide, keys, tool_results
+from tests.flows.conftest import Model, applied, assert_sound, decide, decide_on, keys, tool_results, waiting
 from tests.flows.shop import LocalShop
-from tests.running import REFUND, advance, launch, tool, turns, uses
+from tests.running import READ, REFUND, advance, launch, tool, turns, uses
 
 WRONG = tool(REFUND, order="48213", amount="84")
 RIGHT: dict[str, Any] = {"order": "48213", "amount": 84.0, "reason": "dented in transit"}
@@ -70,6 +70,25 @@ def test_a_person_corrects_the_call_and_approves_its_effect(crew: Access, shop: 
     assert (run.status, shop.effects()) == ("completed", ["issue_refund"])
     assert any("corrected your call" in str(result["content"]) for result in tool_results(model.calls[-1]))
     assert receipts.verify(run.team) == []
+    assert_sound(run)
+
+
+def test_two_questions_of_a_turn_wait_side_by_side(crew: Access, shop: LocalShop, model: Model) -> None:
+    says(model, "I can't.", uses(WRONG), uses(WRONG), uses(WRONG, tool(READ)), "Done.", "Done.")
+    run = advance(launch(crew))
+    one, two = Batch.objects.filter(run=run, status="open").order_by("created_at")
+    assert (run.status, keys(run)[-2:]) == ("waiting", ["ask:malformed:3", "ask:malformed:3:1"])
+
+    assert applied(decide_on(crew, two, waiting(two), Verdict.ANSWER, args={"order": "48213"}))
+    run.refresh_from_db()
+    assert run.status == "waiting", "one of two is answered"
+    assert applied(decide_on(crew, one, waiting(one), Verdict.ANSWER, answer="Leave the refund."))
+    run = advance(run)
+
+    assert (run.status, shop.effects()) == ("completed", [])
+    first, second = tool_results(model.calls[-1])[-2:]
+    assert "Leave the refund." in str(first["content"])
+    assert "corrected your call" in str(second["content"])
     assert_sound(run)
 
 
