@@ -127,6 +127,14 @@ def is_own_hash(receipt: Receipt) -> bool:
     return receipt.hash == _hash_or_empty(receipt)
 
 
+def is_in_place(receipt: Receipt) -> bool:
+    """The same, and whether the chain goes on from it: one that was written anew with a hash that fits does not."""
+    end = Team.objects.values_list("receipts_seq", "receipts_hash").get(id=receipt.team_id)  # first: it only moves on
+    following = Receipt.objects.filter(team_id=receipt.team_id, seq=receipt.seq + 1).values_list("prev_hash", flat=True)
+    continued = end[1] if end[0] == receipt.seq else following.first()
+    return is_own_hash(receipt) and continued == receipt.hash
+
+
 def in_order(team_id: uuid.UUID, *, after: int = 0) -> Iterator[Receipt]:
     """Page by page, each read by itself: an export holds nothing open however long its reader takes."""
     while True:

@@ -1,16 +1,16 @@
-"""JSON as both databases can hold it: no NaN, no NUL character, no half of a surrogate pair, no endless nesting."""
+"""JSON as both databases can hold it: no NaN, no name twice, no NUL, no half of a surrogate pair, no deep nesting."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils.datastructures import MultiValueDict
 from ninja.parser import Parser
 
+from runs import strict_json
 from runs.errors import Invalid
 
 MOST_LEVELS = 60
@@ -20,10 +20,7 @@ class JsonParser(Parser):
     """Raises `Invalid` naming the fields, ValueError for what is no JSON at all."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
-        try:
-            body: dict[str, Any] = json.loads(request.body, parse_constant=_refuse_constant)
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
+        body: dict[str, Any] = strict_json.loads(request.body)
         _check(body)
         return body
 
@@ -33,10 +30,6 @@ class JsonParser(Parser):
         query: dict[str, Any] = super().parse_querydict(data, list_fields, request)
         _check(query)
         return query
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check(value: object) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jsonschema
-import rfc8785
 from jsonschema.protocols import Validator
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import EMPTY_REGISTRY
 
 from accounts.models import Team, User
 from runs import audit, lifecycle, previews
@@ -21,6 +21,7 @@ from runs.engine.ports import InvalidArguments
 from runs.engine.types import ActionStatus, Call, JsonObject, Route, ToolGrant, ToolPlan, ToolSpec
 from runs.models import Action, Run
 from runs.schemas import AgentIn
+from runs.tools.base import check_json
 from runs.verdicts import new_action
 
 
@@ -39,7 +40,6 @@ def prepare(action: Action, args: JsonObject) -> Edit:
     if spec is None:
         raise InvalidArguments([("", f"The tool {action.tool} is no longer known here, so nothing can be checked.")])
     validate(spec.input_schema, args)
-    _check_storable(args)
     # No confidence: the model's was in its own arguments.
     call = Call(
         intent=action.intent, tool_call_id=action.tool_call_id, tool=action.tool, args=args, reasoning=action.reasoning
@@ -66,7 +66,6 @@ def check_answer(action: Action, args: JsonObject | None) -> None:
     if spec is None:
         raise InvalidArguments([("", "This question is not about a call, so it takes a text only.")])
     validate(spec.input_schema, args)
-    _check_storable(args)
 
 
 def supersede(action: Action, edit: Edit, editor: User, at: dt.datetime) -> Action | None:
@@ -95,9 +94,14 @@ def supersede(action: Action, edit: Edit, editor: User, at: dt.datetime) -> Acti
 
 
 def validate(schema: Mapping[str, object], args: JsonObject) -> None:
-    """Raises InvalidArguments naming every field that does not fit."""
+    """Raises InvalidArguments naming every field that does not fit. Never fetches what the schema refers to."""
+    check_json(args)
     checker: type[Validator] = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    errors = sorted(checker(schema).iter_errors(args), key=lambda error: [str(part) for part in error.absolute_path])
+    found = checker(schema, registry=EMPTY_REGISTRY).iter_errors(args)
+    try:
+        errors = sorted(found, key=lambda error: [str(part) for part in error.absolute_path])
+    except Unresolvable as missing:
+        raise InvalidArguments([("", f"The tool's schema refers to {missing.ref}, which is not there.")]) from None
     if errors:
         raise InvalidArguments([_problem(error) for error in errors])
 
@@ -124,16 +128,6 @@ def _route(run: Run, call: Call, spec: ToolSpec) -> Route:
     if chosen.outcome != "release":
         return chosen
     return Route(outcome="ask", reason="a person changed its arguments", risk=chosen.risk, needed=1)
-
-
-def _check_storable(args: JsonObject) -> None:
-    """Raises InvalidArguments for what canonical JSON or the database can't hold: NaN, huge integers, NUL."""
-    if "\\u0000" in json.dumps(args):
-        raise InvalidArguments([("", "A text contains the character NUL, which can't be stored.")])
-    try:
-        rfc8785.dumps(args)
-    except ValueError as error:
-        raise InvalidArguments([("", f"These values can't be stored exactly: {error}.")]) from error
 
 
 def _preconditions(action: Action, args: JsonObject) -> JsonObject:

@@ -12,6 +12,7 @@ from django.db.models import Q
 from accounts import receipts
 from accounts.models import Receipt, Team
 from accounts.receipts import Problem
+from approvals import grant_proof
 from approvals.models import Decision
 from runs import audit
 from runs.models import Action, Batch
@@ -60,7 +61,7 @@ def decision_digest(decision: Decision) -> str:
 
 
 def verify(team: Team) -> list[Problem]:
-    """What is wrong with the team's chain, and with every action, batch and decision that its receipts are about."""
+    """What is wrong with the team's chain, and with every action, batch, decision and standing permission of it."""
     with receipts.snapshot(team.id) as now:
         problems = receipts.problems_of_chain(now)
         said = _Said()
@@ -69,6 +70,7 @@ def verify(team: Team) -> list[Problem]:
         problems += _actions(team, said)
         problems += _decisions(team, said)
         problems += _batches(team, said)
+        problems += grant_proof.problems(team)
     return sorted(problems, key=lambda problem: problem.seq)
 
 

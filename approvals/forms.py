@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from approvals.inbox import Line
 from approvals.models import Verdict
 from approvals.presenter import Draft
 from approvals.undo import Taken
+from runs import strict_json
 from runs.engine.types import Execution, JsonObject
 from runs.previews import text_of
 
@@ -214,10 +214,6 @@ def _parse(field: EditField, text: str) -> Any:
     if field.kind == "choice":
         return {"true": True, "false": False}.get(text, text) if field.choices == ("true", "false") else text
     try:
-        return json.loads(text.replace("\N{MINUS SIGN}", "-"), parse_constant=_refuse)
+        return strict_json.loads(text.replace("\N{MINUS SIGN}", "-"))
     except ValueError as error:
         raise ValueError("Write a number." if field.kind == "number" else "This is not valid JSON.") from error
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value")

@@ -21,7 +21,7 @@ from django.utils import timezone
 from accounts import receipts
 from accounts.access import Access, Right, access_for_user, get, rows, still_may
 from accounts.models import Team
-from approvals import duties, evidence
+from approvals import duties, evidence, grant_proof
 from approvals.models import GRANT_CHANNEL, Decision, GrantUse, StandingGrant, Verdict
 from approvals.schemas import MatcherIn
 from runs.engine import rules
@@ -102,7 +102,16 @@ def give(access: Access, action_id: uuid.UUID | str, wish: Wish) -> StandingGran
             created_by=access.user,
             expires_at=now + dt.timedelta(days=wish.days),
         )
-        _receipt(grant, "grant.given", access, matchers=grant.matchers, uses=wish.uses, born_of=str(action.id))
+        facts = grant_proof.facts_digest(StandingGrant.objects.get(id=grant.id))
+        _receipt(
+            grant,
+            grant_proof.GIVEN,
+            access,
+            matchers=grant.matchers,
+            uses=wish.uses,
+            born_of=str(action.id),
+            facts=facts,
+        )
     return grant
 
 
@@ -113,7 +122,7 @@ def revoke(access: Access, grant_id: uuid.UUID | str) -> bool:
         revoked = StandingGrant.objects.filter(id=grant.id, revoked_at__isnull=True)
         if revoked.update(revoked_at=timezone.now(), revoked_by=access.user) != 1:
             return False
-        _receipt(grant, "grant.revoked", access)
+        _receipt(grant, grant_proof.REVOKED, access)
     return True
 
 
@@ -238,7 +247,7 @@ def _may_cover(grant: StandingGrant, run: Run, call: Call, chosen: Route) -> boo
     team = Team.objects.get(id=run.team_id)
     giver = access_for_user(grant.created_by, team.slug)
     stand_in = Action(run=run, tool=call.tool, risk=chosen.risk, needed=chosen.needed)
-    return not duties.bar(giver, run, stand_in, team)
+    return not duties.bar(giver, run, stand_in, team) and grant_proof.is_as_given(grant)
 
 
 def matchers_of(grant: StandingGrant) -> list[MatcherIn]:

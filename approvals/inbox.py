@@ -340,12 +340,15 @@ class _Deciding:
             return self._approve_edited(line, action)
         if digest_of(action) != action.digest:
             return self._invalid(line, "The stored arguments are not what the digest was made of, so nothing can run.")
+        action.run = self.run
+        if audit.is_contradicted(action):
+            return self._invalid(line, "This is not what was proposed: somebody changed it in the database.")
         votes = [decision for decision in action.decisions.all() if decision.verdict == Verdict.APPROVE]
         own = next((vote for vote in votes if vote.actor_id == self.access.user.id), None)
         if own is not None:
             detail = f"Your approval counts already; {action.needed} different people are needed."
             return _outcome(action, Result.ALREADY_DECIDED, detail, by=self.access.user, at=own.at)
-        people = [str(vote.actor_id) for vote in votes] + [str(self.access.user.id)]
+        people = [*duties.who_still_may([vote.actor_id for vote in votes], self.team), str(self.access.user.id)]
         if len(people) < action.needed:
             counted = self._applied(line, action, f"approved, {len(people)} of {action.needed}")
             return replace(counted, counts_only=True)

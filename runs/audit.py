@@ -93,11 +93,26 @@ def record(
 
 
 def is_intact(row: Action) -> bool:
-    """Whether the row is what its latest receipt says: the last look before an effect. Reads one receipt."""
-    team_id = row.run.team_id
-    of_row = Receipt.objects.filter(team_id=team_id, subject_type="action", subject_id=str(row.id))
-    last = of_row.order_by("-seq").values_list("payload", flat=True).first()
-    return last is not None and (last.get("facts"), last.get("state")) == (facts_digest(row), state_digest(row))
+    """Whether the row is what its latest receipt says, and that receipt is what was written in its place: the last look
+    before an effect. Reads two receipts at most."""
+    last = _latest(row)
+    return last is not None and _says(last, row) and receipts.is_in_place(last)
+
+
+def is_contradicted(row: Action) -> bool:
+    """Whether its latest receipt says something else: the look before a decision. Without a receipt it never runs."""
+    last = _latest(row)
+    return last is not None and not (_says(last, row) and receipts.is_own_hash(last))
+
+
+def _latest(row: Action) -> Receipt | None:
+    of_row = Receipt.objects.filter(team_id=row.run.team_id, subject_type="action", subject_id=str(row.id))
+    return of_row.order_by("-seq").first()
+
+
+def _says(receipt: Receipt, row: Action) -> bool:
+    payload = receipt.payload
+    return (payload.get("facts"), payload.get("state")) == (facts_digest(row), state_digest(row))
 
 
 def facts_digest(row: Action) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from runs import strict_json
 from runs.engine.ports import Interrupted, ModelError
 from runs.engine.types import JsonObject, ModelReply, ModelRequest, Usage
 
@@ -350,20 +350,9 @@ def tool_input(written: str) -> Any:
     NaN and repeated keys are refused here, because a reader further on could not see them any more.
     """
     try:
-        return json.loads(written, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        return strict_json.loads(written)
+    except ValueError:
         return written
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key is there twice")
-    return value
 
 
 def usage_of(usage: JsonObject) -> Usage:

@@ -81,8 +81,7 @@ class ArgumentSchema:
 
     def check(self, args: JsonObject) -> None:
         """Raises `InvalidArguments`."""
-        if faults := list(_json_faults(args, (), 0)):
-            raise InvalidArguments(faults[:MAX_ERRORS])
+        check_json(args)
         try:
             errors = sorted(self._validator.iter_errors(args), key=lambda error: [str(part) for part in error.path])
         except Unresolvable as missing:
@@ -91,8 +90,13 @@ class ArgumentSchema:
             raise InvalidArguments([fault for error in errors[:MAX_ERRORS] for fault in _faults_of(error)])
 
 
+def check_json(args: JsonObject) -> None:
+    """Raises `InvalidArguments` for what could not be stored, hashed or sent as it is."""
+    if faults := list(_json_faults(args, (), 0)):
+        raise InvalidArguments(faults[:MAX_ERRORS])
+
+
 def _json_faults(value: object, path: tuple[str | int, ...], depth: int) -> Iterator[tuple[str, str]]:
-    """What could not be stored, hashed or sent as it is."""
     if not isinstance(value, dict | list):
         if fault := _scalar_fault(value):
             yield _field(path), fault

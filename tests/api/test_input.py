@@ -65,8 +65,16 @@ def test_a_missing_field(world: World, as_: As) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"nonsense", b'{"agent": "refund-desk", "task": "x",}', b"\xff\xfe\xff", b"[" * 100_000, b'{"task": NaN}'],
-    ids=["open", "words", "comma", "bytes", "deep", "nan"],
+    [
+        b"{",
+        b"nonsense",
+        b'{"agent": "refund-desk", "task": "x",}',
+        b"\xff\xfe\xff",
+        b"[" * 100_000,
+        b'{"task": NaN}',
+        b'{"task": "a", "task": "b"}',
+    ],
+    ids=["open", "words", "comma", "bytes", "deep", "nan", "name twice"],
 )
 def test_broken_json(world: World, as_: As, body: bytes) -> None:
     problem(as_("operator").call("POST", "/runs", body), 400)

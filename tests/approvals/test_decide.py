@@ -13,6 +13,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks as Captured
 from accounts import receipts
 from accounts.access import MissingRight
 from accounts.models import Membership, Receipt
+from accounts.schemas import Role
 from approvals import inbox
 from approvals.inbox import Result
 from approvals.models import Decision, Verdict
@@ -300,6 +301,23 @@ def test_two_different_people_are_needed_and_the_first_keeps_it_pending(world: W
     refund.refresh_from_db()
     people = [str(world.people[name].id) for name in ("approver", "second")]
     assert (refund.status, refund.released_by) == (ActionStatus.APPROVED, people)
+
+
+def test_a_first_vote_whose_giver_lost_the_right_counts_no_more(world: World, bells: Bells) -> None:
+    """Nobody is told that it was released, only to find it revoked at the claim."""
+    batch = make.make_batch(world)
+    refund = make.make_refund(batch, needed=2)
+    decide(world, "approver", batch, approve(refund))
+    Membership.objects.filter(user=world.people["approver"]).update(role=Role.VIEWER)
+
+    (outcome,) = decide(world, "second", batch, approve(refund))
+
+    assert (outcome.detail, outcome.counts_only) == ("Approved, 1 of 2", True)
+    refund.refresh_from_db()
+    assert (refund.status, bells.workers) == (ActionStatus.PENDING, [])
+    assert decide(world, "admin", batch, approve(refund))[0].detail == "Approved"
+    refund.refresh_from_db()
+    assert sorted(refund.released_by) == sorted(str(world.people[who].id) for who in ("admin", "second"))
 
 
 def test_one_rejection_ends_what_two_must_approve(world: World) -> None:

@@ -60,7 +60,7 @@ def test_an_approval_with_the_same_arguments_is_no_edit(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"amount": "fifty"}, "amount"), ({"amount": 5000}, "amount"), ({"extra": 1}, ""), ({"reason": "a\0b"}, "")],
+    [({"amount": "fifty"}, "amount"), ({"amount": 5000}, "amount"), ({"extra": 1}, ""), ({"reason": "a\0b"}, "reason")],
 )
 def test_an_edit_that_breaks_the_schema_leaves_the_action_pending(
     world: World, changes: dict[str, object], field: str

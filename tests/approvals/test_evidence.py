@@ -8,18 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from accounts import receipts
-from accounts.models import Receipt
+from accounts.models import Receipt, Team
 from approvals import evidence, inbox
 from approvals.evidence import verify
+from approvals.inbox import Result
 from approvals.models import Decision, Verdict
 from runs import audit
 from runs.engine.types import ActionStatus
 from runs.models import Action, Batch
+from runs.verdicts import digest_of
 from tests.approvals import factories as make
-from tests.approvals.deciding import decide, edit
+from tests.approvals.deciding import assert_untouched, decide, edit
 from tests.approvals.factories import World, approve, reject
 
 
@@ -160,12 +162,84 @@ def test_a_change_before_the_next_event_is_found_after_it(world: World) -> None:
     """The next receipt is about the changed row: the one before it tells."""
     batch, (refund, *_) = recorded(world)
     Action.objects.filter(id=refund.id).update(title="Harmless")
-    decide(world, "approver", batch, approve(refund))
+    decide(world, "approver", batch, reject(refund))
 
     [problem] = verify(world.team)
 
     assert problem.kind == "changed"
-    assert "decision.approve" in problem.detail
+    assert "decision.reject" in problem.detail
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"needed": 0}, {"title": "Harmless"}, {"risk": "low"}, {"preview": None}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_was_changed_before_the_decision_cannot_be_approved(world: World, change: dict[str, object]) -> None:
+    batch, (_, update, _) = recorded(world)
+    Action.objects.filter(id=update.id).update(**change)
+
+    (outcome,) = decide(world, "approver", batch, approve(update))
+
+    assert outcome.result is Result.INVALID
+    assert "changed it in the database" in outcome.detail
+    assert_untouched(update)
+
+
+@pytest.mark.parametrize("fits", [False, True], ids=["payload alone", "payload and hash"])
+def test_what_was_changed_together_with_its_receipt_never_begins(world: World, fits: bool) -> None:
+    """Arguments, digest and the receipt's own digests of them: the chain still knows."""
+    batch, (refund, *_) = recorded(world)
+    decide(world, "approver", batch, approve(refund))
+    refund.refresh_from_db()
+    assert audit.is_intact(refund)
+    refund.args = {**refund.args, "amount": 840.0}
+    refund.digest = digest_of(refund)
+    refund.save()
+    last = Receipt.objects.filter(subject_id=str(refund.id)).latest("seq")
+    refund.refresh_from_db()
+    last.payload.update(facts=audit.facts_digest(refund), state=audit.state_digest(refund), digest=refund.digest)
+    if fits:
+        last.hash = receipts._hash(last)
+    last.save()
+
+    assert not audit.is_intact(refund)
+    assert found(world)
+
+
+@pytest.mark.parametrize("change", [{"receipts_hash": "0" * 64}, {"receipts_seq": 90}])
+def test_the_end_of_the_chain_moved_before_a_decision(world: World, change: dict[str, object]) -> None:
+    batch, (refund, *_) = recorded(world)
+    Team.objects.filter(id=world.team.id).update(**change)
+    decide(world, "approver", batch, reject(refund))
+
+    assert found(world)[0] in ("gap", "reorder")
+
+
+def test_the_end_of_the_chain_set_back_decides_nothing(world: World) -> None:
+    batch, (refund, *_) = recorded(world)
+    Team.objects.filter(id=world.team.id).update(receipts_seq=2)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        decide(world, "approver", batch, approve(refund))
+
+    assert_untouched(refund)
+    assert found(world)
+
+
+def test_receipts_cut_off_together_with_the_end_of_the_chain(world: World) -> None:
+    """The chain by itself looks whole; the rows say what is missing."""
+    batch, (refund, *_) = recorded(world)
+    end = Team.objects.values("receipts_seq", "receipts_hash").get(id=world.team.id)
+    decide(world, "approver", batch, approve(refund))
+    Receipt.objects.filter(team=world.team, seq__gt=end["receipts_seq"]).delete()
+    Team.objects.filter(id=world.team.id).update(**end)
+    world.team.refresh_from_db()
+
+    assert receipts.verify(world.team) == []
+    assert set(found(world)) == {"changed", "unrecorded"}
+    refund.refresh_from_db()
+    assert not audit.is_intact(refund)
 
 
 def test_rows_of_a_pruned_run_are_not_missed(world: World) -> None:

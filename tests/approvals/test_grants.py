@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import receipts
 from accounts.models import Membership, Receipt
 from accounts.schemas import Role
-from approvals import grants
+from approvals import evidence, grants
 from approvals.grants import Wish
 from approvals.models import Decision, GrantUse, StandingGrant
 from approvals.schemas import MatcherIn
@@ -229,6 +229,41 @@ def test_a_use_that_came_to_nothing_is_given_back_once(world: World) -> None:
 
     grant.refresh_from_db()
     assert (grant.uses_left, grant.value_left) == (3, Decimal(100))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"matchers": [{"argument": name, "test": "any"} for name in ("order", "amount", "reason")]},
+        {"uses_most": 100, "uses_left": 100},
+        {"uses_left": 3},
+        {"expires_at": timezone.now() + dt.timedelta(days=4000)},
+        {"max_risk": "critical", "value_argument": "amount", "value_most": 9, "value_left": 9},
+        {"revoked_at": None, "revoked_by": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_one_that_was_widened_in_the_database_covers_nothing_and_is_found(world: World, change: dict[str, Any]) -> None:
+    grant = given(world)
+    use(make.make_run(world))
+    if "revoked_at" in change:
+        grants.revoke(world.access("approver"), grant.id)
+    before = [problem for problem in evidence.verify(world.team) if "permission" in problem.detail]
+    StandingGrant.objects.filter(id=grant.id).update(**change)
+
+    assert before == []
+    assert use(make.make_run(world)).outcome == "ask"
+    [problem] = [problem for problem in evidence.verify(world.team) if "permission" in problem.detail]
+    assert problem.kind == "changed"
+
+
+def test_one_that_nobody_gave_covers_nothing(world: World) -> None:
+    grant = given(world)
+    Receipt.objects.filter(kind="grant.given").update(subject_id="")
+
+    assert use(make.make_run(world)).outcome == "ask"
+    assert "unrecorded" in {problem.kind for problem in evidence.verify(world.team)}
+    assert grant.uses.count() == 0
 
 
 # --- races -----------------------------------------------------------------------------------------------------------
