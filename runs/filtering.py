@@ -49,7 +49,7 @@ def keep_task(run: Run, task: str, wanted: Filters) -> None:
 
 def task_of(run: Run) -> str:
     """The task as the person wrote it: for the model alone."""
-    return str(_opened(run.sealed, str(run.id)).get("task", run.task))
+    return str(unsealed(run.sealed, str(run.id)).get("task", run.task))
 
 
 # --- what people and sub-agents say -----------------------------------------------------------------------------------
@@ -63,14 +63,14 @@ def keep_message(message: RunMessage, text: str, wanted: Filters) -> None:
 
 def text_of(message: RunMessage) -> str:
     """As the person wrote it: for the model alone."""
-    return str(_opened(message.sealed, f"message {message.id}").get("text", message.text))
+    return str(unsealed(message.sealed, f"message {message.id}").get("text", message.text))
 
 
 def answer_of(child: Run, wanted: Filters) -> str:
     """A sub-agent's answer for its parent's model: the real one, if the filters of the parent, `wanted`, keep the same
     out of the parent's rows. Else it is given as it is shown."""
     payload = StepPayload.objects.filter(step__run=child, step__key="result", sealed__isnull=False).first()
-    hidden = _opened(payload.sealed, f"the result of {child.id}") if payload else {}
+    hidden = unsealed(payload.sealed, f"the result of {child.id}") if payload else {}
     real = str(hidden.get("output", child.result))
     return real if filters.redact(real, wanted) == child.result else child.result
 
@@ -95,7 +95,7 @@ def kept(step: Step, wanted: Filters) -> Step:
 
 def opened(step: Step, sealed: Any) -> Step:
     """With the real values. Under another SECRET_KEY the run goes on with what is shown."""
-    hidden = _opened(sealed, step.key)
+    hidden = unsealed(sealed, step.key)
     return replace(step, **{name: value for name, value in hidden.items() if name in FIELDS}) if hidden else step
 
 
@@ -107,7 +107,8 @@ def _without_rest(summary: str, step: Step) -> str:
     return f"{summary[: max(cut - 40, 0)]}…"
 
 
-def _opened(sealed: Any, what: str) -> dict[str, Any]:
+def unsealed(sealed: Any, what: str) -> dict[str, Any]:
+    """What is sealed, by field; nothing where there is no seal or it can't be read."""
     if sealed is None:
         return {}
     try:

@@ -40,12 +40,12 @@ Source = tuple[str, str | Callable[[], str]]
 
 def snippet(sources: Iterable[Source], texts: Sequence[Text], seq: int | None) -> Snippet | None:
     """The best of the sources, given as (field, text): the one that holds most of the texts. None when none does."""
-    patterns = [_pattern(text) for text in texts]
+    patterns = [pattern_of(text) for text in texts]
     found: tuple[int, Snippet] | None = None
     for field, source in sources:
         line = " ".join((source if isinstance(source, str) else source())[:MOST_TEXT].split())
-        plain = _folded(line)
-        hits = [[match.span() for match in pattern.finditer(plain)] for pattern in patterns]
+        plain = folded(line)
+        hits = [[match.span() for match in each.finditer(plain)] for each in patterns]
         held = sum(map(bool, hits))
         if held and (found is None or held > found[0]):
             found = held, _cut(field, line, sorted(span for spans in hits for span in spans), held, seq)
@@ -92,7 +92,7 @@ def _joined(text: str, hits: list[tuple[int, int]]) -> Iterator[tuple[int, int]]
 
 
 @lru_cache(maxsize=256)
-def _pattern(text: Text) -> re.Pattern[str]:
+def pattern_of(text: Text) -> re.Pattern[str]:
     """The words with whatever separates words between them; in text folded by `_folded`."""
     between = r"[\W_]+" if text.words[0].isascii() else r"[\W_]*"
     side_by_side = between.join(map(re.escape, text.words))
@@ -101,7 +101,7 @@ def _pattern(text: Text) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\W_]){side_by_side}{'[^' + chr(92) + 'W_]*' if text.prefix else ''}(?![^\W_])")
 
 
-def _folded(line: str) -> str:
+def folded(line: str) -> str:
     """In lower case and without accents, character by character, so that positions stay what they are."""
     return line.lower() if line.isascii() else "".join(map(_folded_character, line))
 

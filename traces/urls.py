@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from traces import cost_views, note_views, search_views, share_views, views
+from traces import cost_views, erasing_views, note_views, search_views, share_views, views
 
 app_name = "traces"
 
@@ -28,6 +28,9 @@ urlpatterns = [
     path("traces/shared/<str:token>/", share_views.shared, name="shared"),
     path("traces/shared/<str:token>/rows/", share_views.shared_rows, name="shared_rows"),
     path("traces/shared/<str:token>/steps/<int:seq>/", share_views.shared_step, name="shared_step"),
+    path("accounts/erasure/", erasing_views.erasure, name="erasure"),
+    path("accounts/erasure/text/", erasing_views.erase_text, name="erase_text"),
+    path("accounts/erasure/people/<uuid:user_id>/", erasing_views.erase_person, name="erase_person"),
     path("costs/", views.costs_page, name="costs"),
     path("costs/alerts/", cost_views.alert_list, name="alerts"),
     path("costs/alerts/new/", cost_views.add_alert, name="add_alert"),
