@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import receipts
-from accounts.access import Access, Right, rows
+from accounts.access import Access, Right, holders, rows
 from accounts.models import Team, User
 from accounts.secrets import decrypt, encrypt
 from runs.catalog import catalog
@@ -19,6 +19,8 @@ from runs.errors import Invalid
 from runs.models import Agent, AgentVersion, ToolServer
 from runs.schemas import SLUG, AgentIn, FoundTool, ServerConfig
 from runs.tools import RESERVED_SLUGS
+
+PEOPLE = ("reviewers", "backup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,8 @@ def _check_slug(slug: str) -> None:
 
 
 def check_references(access: Access, slug: str, wanted: AgentIn) -> None:
-    errors: dict[str, str] = {}
+    errors = _strangers(access, slug, wanted)
+    of_agent = {tool.name for tool in wanted.tools}
     known = catalog(access.team)
     for index, tool in enumerate(wanted.tools):
         if tool.name not in known:
@@ -126,12 +129,34 @@ def check_references(access: Access, slug: str, wanted: AgentIn) -> None:
                 errors[f"tools.{index}.rules.{place}.argument"] = (
                     f"{tool.name} has no argument “{rule.argument}”. It has: {', '.join(names)}."
                 )
+        for name in tool.after:
+            if name == tool.name or name not in of_agent:
+                errors[f"tools.{index}.after"] = f"“{name}” is no other tool of this agent."
     slugs = set(rows(access, Agent).values_list("slug", flat=True))
     for index, name in enumerate(wanted.subagents):
         if name == slug or name not in slugs:
             errors[f"subagents.{index}"] = f"There is no other agent “{name}”."
     if errors:
         raise Invalid(errors)
+
+
+def _strangers(access: Access, slug: str, wanted: AgentIn) -> dict[str, str]:
+    """Who is to be asked and could not decide. A name that stands in the live version already is none: people leave,
+    and others are asked then."""
+    agent = Agent.objects.filter(team=access.team, slug=slug).select_related("current").first()
+    live = agent.current.definition.get("tools") or () if agent and agent.current else ()
+    known = {name for tool in live for who in PEOPLE for name in tool.get(who) or ()}
+    named = {name for tool in wanted.tools for who in PEOPLE for name in getattr(tool, who)} - known
+    if not named:
+        return {}
+    able = set(holders(access.team, Right.DECIDE).filter(username__in=named).values_list("username", flat=True))
+    return {
+        f"tools.{index}.{who}": f"“{name}” is nobody of this team who may decide."
+        for index, tool in enumerate(wanted.tools)
+        for who in PEOPLE
+        for name in getattr(tool, who)
+        if name in named - able
+    }
 
 
 def _did_you_mean(name: str, known: dict[str, Any]) -> str:

@@ -30,7 +30,10 @@ def change(access: Access, slug: str, typed: Mapping[str, str]) -> AgentDraft | 
         draft = AgentDraft.objects.filter(agent=agent).first()
         known = AgentIn.model_validate(draft.definition if draft else live.definition)
         wanted = settings_form.apply(known, typed)
-        agents.check_references(access, slug, wanted)
+        try:
+            agents.check_references(access, slug, wanted)
+        except Invalid as invalid:
+            raise Invalid(settings_form.at_fields(invalid.errors, wanted)) from invalid
         if draft is None and _dump(wanted) == _dump(AgentIn.model_validate(live.definition)):
             return None
         return _store(access, agent, draft.base if draft else live, wanted, draft)

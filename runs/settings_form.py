@@ -12,8 +12,10 @@ from typing import Any
 
 import pydantic
 
+from runs import durations
 from runs.errors import Invalid
 from runs.schemas import AgentIn
+from runs.timing import ASK_FOR
 
 LIMITS = ("max_cost_usd", "max_input_tokens", "max_output_tokens", "max_steps", "max_seconds")
 TEXTS = ("name", "purpose", "instructions")
@@ -23,6 +25,9 @@ LISTED = ("fallback_models",)
 OPTIONAL = ("model", "judge_model", "effort")
 SHARES = ("threshold", "agreement", "sample")
 SECONDS = ("timeout_s",)
+TIMES = ("undo_s", "expires_s", "remind_s", "widen_s")
+NAMES = ("reviewers", "backup", "after")
+TOGETHER = ("expires_s", "remind_s", "widen_s", "backup")
 TOOL_WORDS = ("policy", "risk", "own_approval")
 RULE = ("argument", "test", "value", "then")
 THEN = {
@@ -34,6 +39,14 @@ THEN = {
     "/forbidden": "forbidden",
 }
 LIST_TESTS = ("one_of", "not_one_of")
+
+
+def scope_of(name: str) -> str:
+    """What is saved together with a field: a rule's parts mean nothing one by one, and times must fit each other."""
+    tool, bar, key = name.partition("|")
+    if bar and key.startswith("rules."):
+        return f"{tool}|rules"
+    return f"{tool}|times" if bar and key in TOGETHER else name
 
 
 def values(definition: AgentIn) -> dict[str, str]:
@@ -62,6 +75,7 @@ def apply(definition: AgentIn, typed: Mapping[str, str]) -> AgentIn:
         rules = {key: text for key, text in typed.items() if key.startswith(f"{name}|rules.")}
         if rules:
             tool["rules"] = _rules(name, rules, errors)
+        _check_times(name, tool, typed, errors)
     changed["tools"] = list(tools.values())
     if errors:
         raise Invalid(errors)
@@ -78,6 +92,8 @@ def _set(changed: dict[str, Any], tools: dict[str, dict[str, Any]], name: str, t
             tools[text] = {"name": text, "policy": "review"}
     elif name == "remove_tool":
         tools.pop(text, None)
+        for other in tools.values():
+            other["after"] = [name for name in other.get("after") or () if name != text]
     elif bar and tool in tools and not key.startswith("rules."):
         _set_tool(tools[tool], key, text)
     elif name in LIMITS:
@@ -117,10 +133,29 @@ def _set_tool(tool: dict[str, Any], key: str, text: str) -> None:
         tool[key] = _share(text)
     elif key in SECONDS:
         tool[key] = _seconds(text)
+    elif key in TIMES:
+        tool[key] = durations.read(text, plain="s" if key == "undo_s" else None)
+    elif key in NAMES:
+        tool[key] = list(dict.fromkeys(_listed(text)))
     elif key == "evidence":
         tool[key] = _whole(text)
     elif key in TOOL_WORDS:
         tool[key] = text or None
+
+
+def _check_times(name: str, tool: Mapping[str, Any], typed: Mapping[str, str], errors: dict[str, str]) -> None:
+    """Times and people that only make sense together: said at the one that was typed."""
+
+    def say(words: str, *keys: str) -> None:
+        fields = [f"{name}|{key}" for key in keys]
+        errors.setdefault(next((each for each in fields if each in typed), fields[0]), words)
+
+    expires = tool.get("expires_s") or int(ASK_FOR.total_seconds())
+    for key in ("remind_s", "widen_s"):
+        if (tool.get(key) or 0) >= expires:
+            say(f"Earlier than the {durations.written(expires)} there are to decide.", key, "expires_s")
+    if tool.get("widen_s") is not None and not tool.get("backup"):
+        say("Name who is asked then.", "widen_s", "backup")
 
 
 def _rules(tool: str, typed: Mapping[str, str], errors: dict[str, str]) -> list[dict[str, Any]]:
@@ -176,6 +211,8 @@ def _amount_or_text(text: str) -> Any:
 def _tool_values(tool: Mapping[str, Any]) -> dict[str, str]:
     found = {name: _text(tool.get(name)) for name in (*TOOL_WORDS, *SECONDS, "evidence")}
     found |= {name: _percent(tool.get(name)) for name in SHARES}
+    found |= {name: durations.written(tool.get(name)) for name in TIMES}
+    found |= {name: ", ".join(tool.get(name) or ()) for name in NAMES}
     for number, rule in enumerate(tool.get("rules") or ()):
         value = rule["value"]
         shown = ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)
@@ -242,10 +279,25 @@ def _share(text: str) -> float | None:
     return float(Decimal(amount) / 100)
 
 
+def at_fields(errors: Mapping[str, str], wanted: AgentIn) -> dict[str, str]:
+    """`tools.3.reviewers` as the API names it -> the form's field."""
+    names = [tool.name for tool in wanted.tools]
+    return {_form_name(path.split("."), names): message for path, message in errors.items()}
+
+
+def _form_name(path: list[str], tools: list[str]) -> str:
+    if path[0] != "tools" or len(path) < 3:
+        return ".".join(path)
+    key = "policy" if path[2] == "name" else ".".join(path[2:])
+    return f"{tools[int(path[1])]}|{key}"
+
+
 def _problems(refused: pydantic.ValidationError, tools: list[str]) -> dict[str, str]:
     errors: dict[str, str] = {}
     for problem in refused.errors():
-        errors.setdefault(_field(problem["loc"], tools), _words(problem))
+        field = _field(problem["loc"], tools)
+        in_time = field.rpartition("|")[2] in TIMES
+        errors.setdefault(field, _words(problem, durations.written if in_time else _number))
     return errors
 
 
@@ -262,15 +314,19 @@ def _field(loc: tuple[int | str, ...], tools: list[str]) -> str:
     return str(loc[0]) if loc else "name"
 
 
-def _words(problem: Any) -> str:
+def _number(value: float) -> str:
+    return f"{value:,g}" if value < 10**6 else f"{value:,.0f}"
+
+
+def _words(problem: Any, shown: Callable[[Any], str]) -> str:
     context = problem.get("ctx") or {}
     match problem["type"]:
         case "greater_than":
-            return f"Must be above {context['gt']:g}."
+            return f"Must be above {shown(context['gt'])}."
         case "greater_than_equal":
-            return f"At least {context['ge']:g}."
+            return f"At least {shown(context['ge'])}."
         case "less_than_equal":
-            return f"At most {context['le']:,g}."
+            return f"At most {shown(context['le'])}."
         case "string_too_long":
             return f"At most {context['max_length']:,} characters."
         case "string_too_short":

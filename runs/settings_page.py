@@ -7,12 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runs import policies, settings_form
+from django.conf import settings as installation
+
+from runs import durations, policies, settings_form
 from runs.catalog import CatalogEntry
 from runs.engine.types import Risk
 from runs.human_side import Bucket, ToolHistory
 from runs.policies import ToolLine
 from runs.schemas import AgentIn, ToolGrantIn
+from runs.timing import ASK_FOR
 
 POLICIES = tuple((policy.value, words[1]) for policy, words in policies.WORDS.items())
 TESTS = (
@@ -24,8 +27,19 @@ TESTS = (
     ("not_suffix", "does not end in"),
 )
 OWN = (("", "by risk"), ("allowed", "yes"), ("refused", "no"))
-TIMES = (("timeout_s", "Tool answers within"),)
+WAITS = (
+    ("undo_s", "Undo for", ""),
+    ("expires_s", "Time to decide", ""),
+    ("remind_s", "Reminder after", "half of it"),
+    ("widen_s", "More asked after", "three quarters"),
+)
+WHO = (
+    ("reviewers", "Asked first", "all who may decide"),
+    ("backup", "Asked besides, later", "nobody"),
+    ("after", "Runs only after", "no other tool"),
+)
 SHARES = (("share-approved", "approved"), ("share-edited", "edited"), ("share-rejected", "rejected"))
+NOTHING = "–"
 MOST_DIFF_LINES = 2000
 MOST_RULES = 20
 
@@ -41,6 +55,7 @@ class Field:
     changed: bool = False
     error: str = ""
     unit: str = ""
+    placeholder: str = NOTHING
     choices: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -49,14 +64,14 @@ class Field:
 
     @property
     def scope(self) -> str:
-        """What is saved together with it: a rule's parts mean nothing one by one."""
-        tool, bar, key = self.name.partition("|")
-        return f"{tool}|rules" if bar and key.startswith("rules.") else self.name
+        return settings_form.scope_of(self.name)
 
     @property
     def was_words(self) -> str:
         shown = dict(self.choices).get(self.was, self.was)
-        return f"was {shown}{self.unit}" if self.was else "was empty"
+        if self.was:
+            return f"was {shown}{self.unit}"
+        return "was empty" if self.placeholder == NOTHING else f"was {self.placeholder}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +81,8 @@ class ToolRow:
     threshold: Field
     risk: Field
     more: tuple[Field, ...]
+    waits: tuple[Field, ...]
+    who: tuple[Field, ...]
     rules: tuple[tuple[Field, ...], ...]
     history: ToolHistory
     calls: int
@@ -85,8 +102,13 @@ class ToolRow:
         return len(self.rules) - 1
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """All but the rules."""
+        return (self.policy, self.threshold, self.risk, *self.more, *self.waits, *self.who)
+
+    @property
     def is_open(self) -> bool:
-        return any(each.error for each in (*self.more, *(part for rule in self.rules for part in rule)))
+        return any(each.error for each in (*self.fields, *(part for rule in self.rules for part in rule)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +151,14 @@ class _Form:
         self.errors = errors
 
     def field(
-        self, name: str, label: str, *, unit: str = "", choices: Sequence[tuple[str, str]] = (), show: str = ""
+        self,
+        name: str,
+        label: str,
+        *,
+        unit: str = "",
+        choices: Sequence[tuple[str, str]] = (),
+        show: str = "",
+        placeholder: str = NOTHING,
     ) -> Field:
         now, live = self.now.get(name, ""), self.live.get(name, "")
         tool, bar, key = name.partition("|")
@@ -143,6 +172,7 @@ class _Form:
             changed=now != live and not is_new,
             error=self.errors.get(name, ""),
             unit=unit,
+            placeholder=placeholder,
             choices=_with_current(tuple(choices), self.typed.get(name, now)),
         )
 
@@ -188,9 +218,13 @@ def _row(
 ) -> ToolRow:
     grant = next(tool for tool in shown.tools if tool.name == line.name)
     past = history.get(line.name, ToolHistory())
+    usual = {
+        "undo_s": durations.written(installation.AGENTSITE_UNDO_SECONDS),
+        "expires_s": durations.written(int(ASK_FOR.total_seconds())),
+    }
     risks = [("", f"as the tool says ({line.tool_risk})"), *((risk.value, risk.value) for risk in Risk)]
     more = (
-        *(form.field(f"{line.name}|{name}", label, unit=" s") for name, label in TIMES),
+        form.field(f"{line.name}|timeout_s", "Tool answers within", unit=" s"),
         form.field(f"{line.name}|evidence", "Locked below", unit=" decisions"),
         form.field(f"{line.name}|agreement", "and agreement of", unit="%"),
         form.field(f"{line.name}|sample", "Looked at later", unit="%"),
@@ -202,6 +236,10 @@ def _row(
         threshold=form.field(f"{line.name}|threshold", "Confidence of at least", unit="%", show="90"),
         risk=form.field(f"{line.name}|risk", "Risk", choices=risks),
         more=more,
+        waits=tuple(
+            form.field(f"{line.name}|{name}", label, placeholder=usual.get(name, words)) for name, label, words in WAITS
+        ),
+        who=tuple(form.field(f"{line.name}|{name}", label, placeholder=words) for name, label, words in WHO),
         rules=tuple(_rule(form, line.name, number) for number in range(_rule_rows(form, grant))),
         history=past,
         calls=calls.get(line.name, 0),

@@ -13,6 +13,7 @@ from runs.models import Action, Run
 
 ASK_FOR = dt.timedelta(hours=24)
 REMIND_AFTER = 0.5  # of the time there is to decide
+WIDEN_AFTER = 0.75
 BEFORE_DEADLINE = dt.timedelta(seconds=5)
 
 
@@ -34,13 +35,14 @@ def timing_of(run: Run, tool: str) -> Timing:
     grant: dict[str, Any] = next((each for each in tools if each.get("name") == tool), {})
     undo, widen, remind = grant.get("undo_s"), grant.get("widen_s"), grant.get("remind_s")
     expires = _seconds(grant.get("expires_s")) or ASK_FOR
+    backup = tuple(grant.get("backup") or ())
     return Timing(
         undo=dt.timedelta(seconds=settings.AGENTSITE_UNDO_SECONDS if undo is None else undo),
         expires=expires,
         remind=_seconds(remind) or expires * REMIND_AFTER,
-        widen=_seconds(widen),
+        widen=(_seconds(widen) or expires * WIDEN_AFTER) if backup else None,
         reviewers=tuple(grant.get("reviewers") or ()),
-        backup=tuple(grant.get("backup") or ()),
+        backup=backup,
     )
 
 

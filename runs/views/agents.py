@@ -13,9 +13,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.access import Right, get, rows
+from accounts.access import Right, get, holders, rows
 from accounts.http import HttpRequest
-from runs import breakers, drafts, lists, policies, settings_page
+from runs import breakers, drafts, lists, policies, settings_form, settings_page
 from runs.catalog import catalog
 from runs.errors import Conflict, Invalid
 from runs.human_side import Replay, human_side
@@ -131,6 +131,7 @@ def _settings(
         "definition": shown,
         "draft": draft,
         "url": reverse("runs:change_agent", args=[agent.slug]),
+        "deciders": holders(access.team, Right.DECIDE).order_by("username"),
         "next_number": agent.current.number + 1 if agent.current else 1,
         "default_model": settings.AGENTSITE_MODEL,
         "settings": view,
@@ -167,7 +168,7 @@ def _fresh(request: HttpRequest, slug: str) -> Agent:
 def _all_fields(view: settings_page.Settings) -> list[settings_page.Field]:
     found = list(view.fields.values())
     for row in view.rows:
-        found += [row.policy, row.threshold, row.risk, *row.more, *(part for rule in row.rules for part in rule)]
+        found += [*row.fields, *(part for rule in row.rules for part in rule)]
     return found
 
 
@@ -180,7 +181,7 @@ def _rules_added(view: settings_page.Settings, typed: Mapping[str, str]) -> Iter
 
 
 def _belongs(name: str, only: str) -> bool:
-    return name == only or name.startswith(f"{only}.")
+    return settings_form.scope_of(name) == only
 
 
 @require_POST

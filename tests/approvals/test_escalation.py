@@ -17,11 +17,11 @@ from approvals import evidence, inbox
 from approvals.escalation import climb, extend
 from approvals.expire import expire_due
 from approvals.inbox import Result
-from runs import asking, audit, lifecycle
+from runs import asking, audit, lifecycle, timing
 from runs.asked import Rung
 from runs.engine.types import ActionStatus, RunStatus
 from runs.errors import Conflict
-from runs.models import Action, Batch, Run
+from runs.models import Action, AgentVersion, Batch, Run
 from tests.accounts.together import REPETITIONS, Race
 from tests.approvals import factories as make
 from tests.approvals.deciding import decide
@@ -138,6 +138,13 @@ def test_as_much_time_again_once(world: World) -> None:
         [outcome] = decide(world, "second", batch, approve(refund), version=2)
         assert outcome.result is Result.APPLIED
     assert evidence.verify(world.team) == []
+
+
+def test_a_backup_without_a_time_is_asked_when_three_quarters_are_over() -> None:
+    run = Run(agent_version=AgentVersion(definition={"tools": [{"name": "a.b", "expires_s": 3600, "backup": ["lea"]}]}))
+
+    assert timing.timing_of(run, "a.b").widen == dt.timedelta(minutes=45)
+    assert timing.timing_of(run, "a.c").widen is None
 
 
 def test_an_extended_batch_ends_too(world: World) -> None:

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts import receipts
-from accounts.models import Receipt
+from accounts.models import Membership, Receipt
 from runs import agents, drafts, settings_form
 from runs.errors import Conflict, Invalid
 from runs.models import Agent, AgentDraft, AgentVersion
@@ -53,6 +53,13 @@ FULL = AgentIn.model_validate(
                 "agreement": 0.9,
                 "sample": 0.05,
                 "own_approval": "refused",
+                "undo_s": 0,
+                "expires_s": 2700,
+                "remind_s": 1200,
+                "widen_s": 1800,
+                "reviewers": ["marco"],
+                "backup": ["lea", "dana"],
+                "after": ["shop.get_order"],
                 "rules": [
                     {"argument": "amount", "test": "above", "value": 250, "policy": "two_person", "risk": "critical"},
                     {"argument": "currency", "test": "not_one_of", "value": ["USD", "EUR"], "policy": "forbidden"},
@@ -68,6 +75,9 @@ def test_what_the_form_shows_is_what_it_saves() -> None:
     shown = settings_form.values(FULL)
 
     assert shown[f"{REFUND}|threshold"] == "95.5"
+    assert shown[f"{REFUND}|undo_s"] == "0 s"
+    assert shown[f"{REFUND}|expires_s"] == "45 min"
+    assert shown[f"{REFUND}|backup"] == "lea, dana"
     assert shown[f"{REFUND}|rules.0.then"] == "critical/two_person"
     again = settings_form.apply(FULL, {**shown, f"{REFUND}|rules.2.value": '"48213"'})
     assert again.model_dump() == FULL.model_dump()
@@ -87,6 +97,12 @@ def test_what_the_form_shows_is_what_it_saves() -> None:
         (f"{REFUND}|threshold", "101", "Write a percentage from 0 to 100."),
         (f"{REFUND}|timeout_s", "0", "Must be above 0."),
         (f"{REFUND}|evidence", "0", "At least 1."),
+        (f"{REFUND}|undo_s", "2 h", "At most 1 h."),
+        (f"{REFUND}|expires_s", "45", "Write a number and its unit"),
+        (f"{REFUND}|expires_s", "40 d", "At most 30 d."),
+        (f"{REFUND}|expires_s", "20 min", "Earlier than the 20 min there are to decide."),
+        (f"{REFUND}|remind_s", "50 min", "Earlier than the 45 min there are to decide."),
+        (f"{REFUND}|backup", "", "Name who is asked then."),
     ],
 )
 def test_a_field_that_is_wrong_says_so_and_changes_nothing(name: str, text: str, words: str) -> None:
@@ -135,6 +151,11 @@ def test_a_tool_is_added_for_review_and_taken_away() -> None:
     more = settings_form.apply(FULL, {"add_tool": "shop.send_email"})
     assert [(tool.name, tool.policy) for tool in more.tools][-1] == ("shop.send_email", "review")
     assert settings_form.apply(more, {"remove_tool": REFUND}).tools == more.tools[1:]
+
+
+def test_a_tool_that_is_taken_away_is_waited_for_no_longer() -> None:
+    more = settings_form.apply(FULL, {"add_tool": "shop.get_order"})
+    assert settings_form.apply(more, {"remove_tool": "shop.get_order"}).tools[0].after == []
 
 
 # --- drafts ----------------------------------------------------------------------------------------------------------
@@ -352,3 +373,56 @@ def test_the_number_of_queries_does_not_grow_with_tools_and_runs(world: World) -
     make_agent(world.team, "another")
 
     assert queries() <= before + 1  # the draft's own base
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("reviewers", "noor", "“noor” is nobody of this team who may decide."),
+        ("backup", "otto", "“otto” is nobody of this team who may decide."),
+        ("after", "shop.unknown", "“shop.unknown” is no other tool of this agent."),
+        ("after", REFUND, f"“{REFUND}” is no other tool of this agent."),
+        ("expires_s", "soon", "Write a number and its unit, for example 45 min or 24 h."),
+    ],
+)
+def test_who_and_how_long_is_answered_at_its_field_and_kept(world: World, key: str, text: str, words: str) -> None:
+    name = f"{REFUND}|{key}"
+    with pytest.raises(Invalid) as invalid:
+        drafts.change(world.access("admin"), "refund-desk", {name: text})
+    assert invalid.value.errors == {name: words}
+
+    page = world.client("admin").post(URL + "draft", {name: text, f"{REFUND}|undo_s": "30 s"})
+
+    assert page.status_code == 422
+    html = page.content.decode()
+    assert words in html
+    assert f'value="{text}"' in html
+    assert 'value="30 s"' in html
+    assert not AgentDraft.objects.exists()
+
+
+def test_who_and_how_long_is_set_on_the_page(world: World) -> None:
+    marco, dana = world.people["approver"].username, world.people["admin"].username
+    typed = {"undo_s": "30", "reviewers": marco, "after": "shop.get_order"}
+    typed |= {"expires_s": "2 h", "remind_s": "", "widen_s": "90 min", "backup": f"{dana}, {dana}"}
+    client = world.client("admin")
+    for only in ("undo_s", "reviewers", "after", "times"):
+        data = {"only": f"{REFUND}|{only}", **{f"{REFUND}|{key}": text for key, text in typed.items()}}
+        assert client.post(URL + "draft", data, headers={"HX-Request": "true"}).status_code == 200
+
+    tool = next(tool for tool in draft_of(world).tools if tool.name == REFUND)
+    assert (tool.undo_s, tool.expires_s, tool.remind_s, tool.widen_s) == (30, 7200, None, 5400)
+    assert (tool.reviewers, tool.backup, tool.after) == ([marco], [dana], ["shop.get_order"])
+    page = client.get(URL).content.decode()
+    assert 'value="90 min"' in page
+    assert "Draft v2, 6 changes" in page
+
+
+def test_who_left_since_the_version_was_published_holds_nothing_up(world: World) -> None:
+    change(world, **{f"{REFUND}__reviewers": world.people["approver"].username})
+    drafts.publish(world.access("admin"), "refund-desk", revision(world))
+    Membership.objects.filter(user=world.people["approver"]).delete()
+
+    change(world, purpose="Other")
+
+    assert draft_of(world).purpose == "Other"
