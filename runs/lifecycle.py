@@ -245,6 +245,14 @@ def retire(action_id: uuid.UUID, status: ActionStatus, reason: str) -> bool:
     return _move(action_id, ActionStatus.APPROVED, status, note=reason)
 
 
+def withdraw(action_id: uuid.UUID, reason: str) -> bool:
+    """pending | approved -> cancelled: nothing is to become of it any more, and the row says why."""
+    return any(
+        _move(action_id, status, ActionStatus.CANCELLED, note=reason)
+        for status in (ActionStatus.PENDING, ActionStatus.APPROVED)
+    )
+
+
 def revoke(action_id: uuid.UUID, digest: str, *, by: Any, at: dt.datetime | None = None) -> bool:
     """approved -> revoked: a person took the approval back before it began."""
     note = f"{by.label} took the approval back before it began."

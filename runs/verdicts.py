@@ -185,7 +185,7 @@ class DbVerdicts:
         with transaction.atomic():
             self._hold_lease()
             row = ActionRow.objects.get(id=action.id)
-            if lifecycle.retire(row.id, ActionStatus.CANCELLED, reason):
+            if lifecycle.withdraw(row.id, reason):
                 record(row, "action.cancelled", reason=reason)
 
     def take_back(self, action: Action, note: str, undone: bool) -> None:

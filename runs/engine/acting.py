@@ -77,6 +77,7 @@ class Hands:
         self.reach = Reach(asking.journal, asking.clock, breakers)
         self.plan = asking.plan
         self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
+        self.queued: dict[str, int | None] = {}  # by intent of what was queued, the plan step it belongs to
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,7 @@ class Hands:
             if recorded is not None:
                 steps[call.intent] = recorded
                 if recorded.kind is StepKind.APPROVAL:
+                    self.queued[call.intent] = recorded.plan_step
                     self.caller.promised.add(call.intent)
                     if self.run.forked and self.verdicts.find(call.intent) is None:
                         self._propose(call, chosen, held=held)
@@ -178,24 +180,6 @@ class Hands:
                 return
             self.verdicts.ask(key, pending, why)
         self.asking.await_verdicts(key)
-
-    # --- asking people -----------------------------------------------------------------------------------------------
-
-    def has_queue(self, number: int) -> bool:
-        """Whether an agent that has nothing more to say has something that waits to be asked for, or was asked for."""
-        is_batch = self.run.mode is Mode.BATCH
-        return is_batch and (self.verdicts.asked(f"queue:{number}") is not None or bool(self.verdicts.queued()))
-
-    def settle_queue(self, number: int, why: str) -> list[tuple[Action, Step]] | None:
-        """Batch mode, when the agent has nothing else to do: asks for everything that was queued; once decided, carries
-        it out in order. None when nothing was queued."""
-        key = f"queue:{number}"
-        if self.verdicts.asked(key) is None:
-            queue = self.verdicts.queued()
-            if not queue:
-                return None
-            self.verdicts.ask(key, queue, why)
-        return self.carry_out_plan(key, self.asking.await_verdicts(key))
 
     def carry_out_plan(self, key: str, actions: Sequence[Action]) -> list[tuple[Action, Step]]:
         """Decided actions in their order, as the batch of `key` is to be carried out."""
@@ -410,6 +394,7 @@ class Hands:
             title=f"Queued: {action.title}"[:200],
             output=HELD if action.status is ActionStatus.APPROVED else QUEUED,
         )
+        self.queued[call.intent] = step.plan_step
         return self.journal.once(step.key, StepKind.APPROVAL, lambda: step)
 
     def _bounded(self, call: Call) -> Step | None:

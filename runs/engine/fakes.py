@@ -281,6 +281,7 @@ class FakeVerdicts:
         self.actions: dict[str, Action] = {}
         self.preconditions: dict[str, JsonObject | None] = {}
         self.batches: dict[str, list[str]] = {}
+        self.whys: dict[str, str] = {}
         self.claims: list[str] = []
         self.questions: dict[str, Question] = {}
         self.known = Evidence()
@@ -346,6 +347,7 @@ class FakeVerdicts:
 
     def ask(self, key: str, actions: Sequence[Action], why: str) -> None:
         self.batches.setdefault(key, [action.intent for action in actions])
+        self.whys.setdefault(key, why)
         for action in actions:
             self._change(action.intent, asked=True)
 
@@ -400,7 +402,7 @@ class FakeVerdicts:
         )
 
     def withdraw(self, action: Action, reason: str) -> None:
-        if self.actions[action.intent].status is ActionStatus.APPROVED:
+        if self.actions[action.intent].status in (ActionStatus.PENDING, ActionStatus.APPROVED):
             self._change(action.intent, status=ActionStatus.CANCELLED, note=reason)
 
     def take_back(self, action: Action, note: str, undone: bool) -> None:

@@ -26,6 +26,7 @@ from runs.engine.halting import Park, Stop
 from runs.engine.outputs import shown
 from runs.engine.planning import PlanState, mark_ended
 from runs.engine.ports import Breakers, Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
+from runs.engine.queueing import Queue
 from runs.engine.raising import Raising, Used, nearly_used
 from runs.engine.recovery import CUT, NOT_ENDED, Trouble, trouble_of
 from runs.engine.reviewing import Reviewer
@@ -105,9 +106,10 @@ class Life:
         self.conversation = Conversation(run.task)
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
         self.hands.doubt = self.reviewer.doubt
+        self.queue = Queue(run, self.hands)
+        self.reviewer.withdraw = self.queue.withdraw
         self.screen = self.hands.screen
         self.compactor = Compactor(run, self.caller, ports.journal, self.conversation, self.request)
-        self.settled = 0
         self.done: list[Step] = []
         self.warned: set[tuple[str, str]] = set()
         self.loops = LoopGuard()
@@ -172,7 +174,7 @@ class Life:
             case Trouble.LONG:
                 self.conversation.say(GO_ON_BRIEFLY)
                 return None
-            case Trouble.EMPTY if not self.hands.has_queue(self.settled + 1):
+            case Trouble.EMPTY if not self.queue.waits:
                 return mender.empty(turn, self.conversation, self.request)
         mender.streak.worked()
         return reply.text
@@ -220,12 +222,9 @@ class Life:
         )
 
     def settle_queue(self, turn: int, why: str) -> bool:
-        if self.run.mode is not Mode.BATCH:
-            return False
-        done = self.hands.settle_queue(self.settled + 1, why)
+        done = self.queue.settle(why)
         if done is None:
             return False
-        self.settled += 1
         lines = [json.dumps(_result_line(action, step), ensure_ascii=False, sort_keys=True) for action, step in done]
         self.conversation.say("Results of the queued actions\n" + "\n".join(lines))
         steps = [step for _, step in done]

@@ -69,10 +69,12 @@ class PlanState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Assumptions that were found not to hold just now, the open plan steps that stand on them, and what was found."""
+    """Assumptions that were found not to hold just now, the open plan steps that stand on them, and what was found.
+    `all_steps` are also those that count as done: something of theirs may still wait to happen."""
 
     assumptions: tuple[str, ...]
     steps: tuple[int, ...] = field(default=())
+    all_steps: tuple[int, ...] = field(default=())
     found: str = ""
 
 
@@ -175,13 +177,10 @@ def newly_failed(before: JsonObject | None, after: JsonObject | None, found: str
     """The assumptions that `after` marks as failed and `before` did not, with every open step that names one."""
     known = _failed_texts(before)
     failed = [text for text in _failed_texts(after) if text not in known]
-    steps = enumerate((after or {}).get("steps", []))
-    standing = [
-        index
-        for index, step in steps
-        if step["status"] not in CLOSED and any(item["text"] in failed for item in step["assumptions"])
-    ]
-    return Failed(assumptions=tuple(failed), steps=tuple(standing), found=found)
+    steps = (after or {}).get("steps", [])
+    standing = [index for index, step in enumerate(steps) if any(a["text"] in failed for a in step["assumptions"])]
+    still_open = tuple(index for index in standing if steps[index]["status"] not in CLOSED)
+    return Failed(assumptions=tuple(failed), steps=still_open, all_steps=tuple(standing), found=found)
 
 
 def is_open_to_doubt(plan: JsonObject | None) -> bool:

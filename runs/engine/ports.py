@@ -244,7 +244,7 @@ class Verdicts(Protocol):
         ...
 
     def withdraw(self, action: Action, reason: str) -> None:
-        """approved -> cancelled; whatever else it is stays as it is."""
+        """pending or approved -> cancelled; whatever else it is stays as it is."""
         ...
 
     def take_back(self, action: Action, note: str, undone: bool) -> None:

@@ -3,7 +3,7 @@ revised once, and work that leads nowhere is stopped early."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ REVISED = (
     "The plan was changed, because this did not hold: {failed} What was found: {found}\n"
     "Do not act on the steps that stood on it. What is planned from here on:\n{plan}"
 )
+WITHDRAWN = "These queued actions were withdrawn and will not happen, because {failed} did not hold: {titles}."
 REFUTED = "This assumption of the plan did not hold: {failed} What was found: {found}"
 REVISE = (
     "A review of your answer against the task found: {sentence} (score {score:.2f}, {threshold:.2f} is needed). "
@@ -50,6 +51,7 @@ class Reviewer:
         self.conversation = conversation
         self.plan = plan
         self.system = system
+        self.withdraw: Callable[[Collection[int], str], list[str]] = lambda plan_steps, why: []
         self.progress = Progress()
         self.draft: Draft | None = None
         self.revisions = 0
@@ -67,6 +69,14 @@ class Reviewer:
         self.plan.now = planning.refine(step).plan
         if self.plan.now:
             self.conversation.notice(PLAN.format(plan=planning.described(self.plan.now)))
+
+    def _withdraw(self, failed: Failed) -> None:
+        """What was queued in good faith is not left to be approved once its ground is gone."""
+        if not failed.all_steps:
+            return
+        named = " and ".join(f"“{text.rstrip('.')}”" for text in failed.assumptions)
+        if titles := self.withdraw(failed.all_steps, f"it stands on {named}, which did not hold"):
+            self.conversation.notice(WITHDRAWN.format(titles="; ".join(titles), failed=named))
 
     def _revise(self, key: str, failed: Failed) -> None:
         """Nothing of the steps that stand on what failed is done before this has replaced them."""
@@ -118,6 +128,7 @@ class Reviewer:
         if verdict is None:
             return Failed(assumptions=())
         failed = planning.newly_failed(before, self.plan.now, verdict.sentence)
+        self._withdraw(failed)
         self._revise(key, failed)
         if stalled := self.progress.saw(verdict):
             raise Stop(StopReason.DIMINISHING_RETURNS, stalled)

@@ -12,7 +12,17 @@ from runs.engine import planning
 from runs.engine.evaluators import PATIENCE, Evaluation, Progress
 from runs.engine.fakes import Crash, calls, says
 from runs.engine.ports import ModelError
-from runs.engine.types import JsonObject, Mode, ModelReply, ModelRequest, RunStatus, StepKind, StepStatus, StopReason
+from runs.engine.types import (
+    ActionStatus,
+    JsonObject,
+    Mode,
+    ModelReply,
+    ModelRequest,
+    RunStatus,
+    StepKind,
+    StepStatus,
+    StopReason,
+)
 from tests.engine.helpers import UNLIMITED, WAITS, World, assert_sound, limits, use, world
 from tests.engine.test_evaluators import verdict
 from tests.engine.test_planning import statuses
@@ -78,6 +88,63 @@ def test_a_failed_assumption_revises_what_stands_on_it_before_the_next_decision(
     assert done.step("model:2").plan_step == 2
     assert "Do not act on the steps that stood on it" in done.told()
     assert "1. Refund by voucher" in done.told()
+
+
+# --- what was queued for a step whose ground is gone -----------------------------------------------------------------
+FIRST_REFUTED = [{"step": 0, "assumption": 0, "status": "did_not_hold"}]
+
+
+def queued_then_refuted(*more: ModelReply, done: list[int] | None = None) -> World:
+    """Two effects are queued for the first step of the plan; what is read in the next turn refutes its ground."""
+    turns = (calls(use("refund"), use("note")), calls(use("look")), *more, says("All."), says("Done."))
+    made = world(*turns, planning=True, evaluation="every_step", mode=Mode.BATCH)
+    made.llm.plan = planned(("Refund", [CARD]), ("Write", []))
+    made.llm.revision = planned(("Refund by voucher", []))
+    refuted = verdict(assumptions=FIRST_REFUTED, sentence="The card has expired.")
+    made.llm.judge = judging(says(verdict(plan_steps_done=done or [])), says(refuted), says(verdict()))
+    return made
+
+
+@pytest.mark.parametrize("finished", [[], [0]], ids=["open", "counts as done"])
+def test_queued_actions_that_stand_on_a_refuted_assumption_are_withdrawn(finished: list[int]) -> None:
+    done = queued_then_refuted(done=finished)
+
+    assert done.ended().stop_reason is StopReason.DONE, "nobody is asked about what was withdrawn"
+
+    for number in (0, 1):
+        action = done.verdicts.actions[f"1:{number}"]
+        assert (action.status, action.asked) == (ActionStatus.CANCELLED, False)
+        assert action.note == "it stands on “The card is valid”, which did not hold"
+        step = done.step(f"effect:1:{number}")
+        assert (step.kind, step.status) == (StepKind.TOOL, StepStatus.DENIED)
+        assert "which did not hold" in step.summary
+    assert done.effects() == []
+    assert "were withdrawn and will not happen, because “The card is valid” did not hold" in done.told()
+    assert_sound(done)
+
+
+def test_what_is_queued_afterwards_is_asked_with_a_word_on_what_was_withdrawn() -> None:
+    done = queued_then_refuted(calls(use("refund", id="2")))
+
+    assert done.advance() == WAITS
+    [asked] = done.verdicts.waiting()
+    assert asked.args == {"id": "2"}
+    assert "Withdrawn, because it stands on “The card is valid”, which did not hold: " in done.verdicts.whys["queue:1"]
+    assert done.to_the_end().stop_reason is StopReason.DONE
+    assert done.effects() == ["shop.refund(2)"]
+    assert_sound(done)
+
+
+@pytest.mark.parametrize("burn", range(4, 24))
+def test_withdrawing_survives_a_crash_anywhere(burn: int) -> None:
+    done = queued_then_refuted(calls(use("refund", id="2")))
+    done.fuse.left = burn
+
+    assert done.to_the_end().stop_reason is StopReason.DONE
+
+    assert done.effects() == ["shop.refund(2)"]
+    assert [done.status(f"1:{number}") for number in (0, 1)] == [ActionStatus.CANCELLED] * 2
+    assert_sound(done)
 
 
 def test_plan_and_actual_stand_side_by_side() -> None:
