@@ -7,7 +7,7 @@ import threading
 from approvals import delivery, notices, reconcile
 from approvals.escalation import climb
 from approvals.expire import expire_due
-from runs import documents, live, staleness, tasks, worker
+from runs import documents, live, staleness, statistics, tasks, worker
 from traces.alert_sender import send_due
 from traces.alerts import look_at_all
 from traces.otel_export import export_due
@@ -34,6 +34,7 @@ def start() -> None:
             (15, staleness.check_due),
             (10, roll_due),
             (60, look_at_all),
+            (3_600, statistics.refresh),
             (86_400, prune_by_teams),
         ],
     )

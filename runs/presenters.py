@@ -22,6 +22,8 @@ def money(value: Decimal | None) -> str | None:
     """Plain digits, no exponent; cents at least, more only where they are not zero."""
     if value is None:
         return None
+    if not value:
+        return "0.00"
     text = f"{value:.9f}".rstrip("0")
     whole, _, cents = text.partition(".")
     return f"{whole}.{cents.ljust(2, '0')}"

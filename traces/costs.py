@@ -155,6 +155,7 @@ def _renamed(row: Row, key: str) -> Row:
 def _row(key: str, part: Tally, when: str = "") -> Row:
     cached = part.cache_read_tokens + part.cache_write_5m_tokens + part.cache_write_1h_tokens
     prompt = part.input_tokens + cached
+    p50, p95 = part.costs.percentiles((0.5, 0.95))
     known = not part.unknown_savings or bool(part.saved_by_reads or part.paid_for_writes)
     return Row(
         key=key,
@@ -164,8 +165,8 @@ def _row(key: str, part: Tally, when: str = "") -> Row:
         steps=part.steps,
         calls=part.calls,
         cost=None if part.unpriced_steps and not part.cost else usd(part.cost),
-        p50=part.costs.percentile(0.5),
-        p95=part.costs.percentile(0.95),
+        p50=p50,
+        p95=p95,
         tokens=prompt + part.output_tokens,
         prompt_tokens=prompt,
         output_tokens=part.output_tokens,

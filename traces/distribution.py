@@ -7,8 +7,10 @@ Rounding what is rounded changes nothing: merging in any order gives the same.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Final
 
 from traces.stats import percentile
@@ -18,61 +20,64 @@ DIGITS: Final = 6
 
 
 class Distribution:
-    """`counts` maps billionths of a dollar to a number of runs. Bytes of a summary are unpacked when needed."""
+    """`counts` maps billionths of a dollar to a number of runs. Bytes of summaries are unpacked when needed."""
 
     __slots__ = ("counts", "packed")
 
     def __init__(self, packed: bytes | memoryview = b"") -> None:
         self.counts: dict[int, int] = {}
-        self.packed = packed
+        self.packed: list[bytes | memoryview] = [packed] if packed else []
 
     def add(self, value: int, times: int = 1) -> None:
         self.counts[value] = self.counts.get(value, 0) + times
 
     def merge(self, other: Distribution) -> None:
-        self.unpack()
-        if other.packed:
-            self.read(other.packed)
+        self.packed += other.packed
         for value, times in other.counts.items():
-            self.counts[value] = self.counts.get(value, 0) + times
+            self.add(value, times)
 
-    def unpack(self) -> None:
-        if self.packed:
-            packed, self.packed = self.packed, b""
-            self.read(packed)
+    def percentiles(self, shares: Sequence[float]) -> list[Decimal | None]:
+        """In dollars, between two runs in proportion."""
+        values, ends = self._ordered()
+        return [_between(values, ends, share) for share in shares]
 
     def percentile(self, share: float) -> Decimal | None:
-        """In dollars, between two runs in proportion."""
-        self.unpack()
-        ordered = sorted(self.counts.items())
-        total = sum(self.counts.values())
-        if not total:
-            return None
-        place = (total - 1) * share
-        low = Decimal(_at(ordered, int(place))).scaleb(-9)
-        high = Decimal(_at(ordered, min(int(place) + 1, total - 1))).scaleb(-9)
-        return percentile([low, high], place - int(place))
+        return self.percentiles([share])[0]
 
     def to_bytes(self) -> bytes:
+        self._unpack()
         counts = self.counts if len(self.counts) <= EXACT else _rounded(self.counts.items())
         flat = [number for pair in sorted(counts.items()) for number in pair]
         return struct.pack(f"<{len(flat)}Q", *flat)
 
-    def read(self, data: bytes | memoryview) -> None:
-        """Merges what `to_bytes` wrote."""
-        flat = struct.unpack(f"<{len(data) // 8}Q", data)
+    def _ordered(self) -> tuple[Sequence[int], list[int]]:
+        """(values in rising order, how many runs there are up to each)."""
+        if len(self.packed) == 1 and not self.counts:
+            flat = _numbers(self.packed[0])  # in order already
+            return flat[::2], list(accumulate(flat[1::2]))
+        self._unpack()
+        values = sorted(self.counts)
+        return values, list(accumulate(map(self.counts.__getitem__, values)))
+
+    def _unpack(self) -> None:
+        packed, self.packed = self.packed, []
         counts = self.counts
-        for value, times in zip(flat[::2], flat[1::2], strict=True):
-            counts[value] = counts.get(value, 0) + times
+        for data in packed:
+            flat = iter(_numbers(data))
+            for value, times in zip(flat, flat, strict=True):
+                counts[value] = counts.get(value, 0) + times
 
 
-def _at(ordered: list[tuple[int, int]], place: int) -> int:
-    """The value of the run at this place."""
-    for value, times in ordered:
-        if place < times:
-            return value
-        place -= times
-    return ordered[-1][0]
+def _numbers(data: bytes | memoryview) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // 8}Q", data)
+
+
+def _between(values: Sequence[int], ends: Sequence[int], share: float) -> Decimal | None:
+    if not ends:
+        return None
+    place = (ends[-1] - 1) * share
+    low, high = (values[bisect_right(ends, at)] for at in (int(place), min(int(place) + 1, ends[-1] - 1)))
+    return percentile([Decimal(low).scaleb(-9), Decimal(high).scaleb(-9)], place - int(place))
 
 
 def _rounded(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:

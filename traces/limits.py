@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,19 +47,36 @@ def _was_stopped(error: OperationalError) -> bool:
     return "interrupted" in text or "statement timeout" in text
 
 
+_FOR_SEARCHES = {
+    # Compiling a search, and starting processes for it, costs more than running it.
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    # Pages that are read again and again are in memory, and disks have no arm to move: else a scan looks cheaper.
+    "random_page_cost": "1.1",
+}
+
+
 @contextmanager
 def _on_postgresql(seconds: float) -> Iterator[None]:
-    """The server ends a statement that takes longer; within an outer transaction its own limit is put back."""
+    """The server ends a statement that takes longer; within an outer transaction its own limits are put back."""
+    wanted = {"statement_timeout": str(max(1, int(seconds * 1000))), **_FOR_SEARCHES}
+    within_another = connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('statement_timeout')")
-        before = cursor.fetchone()[0]
-        # Compiling a search costs more than running it.
-        cursor.execute(
-            "SELECT set_config('statement_timeout', %s, true), set_config('jit', 'off', true)",
-            [str(max(1, int(seconds * 1000)))],
-        )
+        before = _settings(cursor, list(wanted)) if within_another else {}
+        _set(cursor, wanted)
         yield
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+        if within_another:
+            _set(cursor, before)
+
+
+def _settings(cursor: Any, names: Sequence[str]) -> dict[str, str]:
+    cursor.execute(f"SELECT {', '.join(['current_setting(%s)'] * len(names))}", names)
+    return dict(zip(names, cursor.fetchone(), strict=True))
+
+
+def _set(cursor: Any, values: Mapping[str, str]) -> None:
+    pairs = [text for pair in values.items() for text in pair]
+    cursor.execute(f"SELECT {', '.join(['set_config(%s, %s, true)'] * len(values))}", pairs)
 
 
 @contextmanager

@@ -6,15 +6,14 @@ import datetime as dt
 import json
 import re
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count as Number
 from django.db.models import (
+    Case,
     DateTimeField,
     DurationField,
     Exists,
@@ -26,9 +25,12 @@ from django.db.models import (
     QuerySet,
     Subquery,
     Value,
+    When,
 )
+from django.db.models import Count as Number
 from django.db.models.expressions import CombinedExpression, RawSQL
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 
 from accounts.models import Team
 from runs.asked import Note
@@ -44,7 +46,7 @@ from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
 from traces.tree import Sequence as Steps
 
 OPEN = [status.value for status in RunStatus if status not in ENDED]
-FEW = 200
+FEW = 500
 EVERY, NONE = Q(pk__isnull=False), Q(pk__in=())
 
 
@@ -148,7 +150,7 @@ def _sequence(node: Steps, scope: Scope) -> Q:
     candidates = _candidates(node, scope)
     if candidates is None:
         scope.walks = True
-        return chained
+        return _with_steps(node, scope) & chained
     run_ids = set(candidates.values_list("run_id", flat=True))
     scope.walks = scope.walks or len(run_ids) > FEW
     return these(run_ids) & chained
@@ -161,6 +163,24 @@ def _candidates(node: Steps, scope: Scope) -> QuerySet[SearchDocument] | None:
         if found is not None:
             return found
     return None
+
+
+def _with_steps(node: Steps, scope: Scope) -> Q:
+    """Runs that have a step of each kind, in any order, as far as indexes by columns tell: the cheaper question."""
+    found = EVERY
+    for step in node.steps:
+        selected = step_matching.selective(step, scope)
+        if selected is not None:
+            documents = _documents(scope).filter(selected)
+            if text_index.are_few(documents, text_index.MANY):
+                found &= _among(documents.values("run"))
+    return found
+
+
+def _among(run_ids: QuerySet[Any]) -> Q:
+    """Runs of a set that is made once, while the walk goes on by time: as a plain IN the planners begin with the set,
+    and look at all of it before they sort."""
+    return Q(Exact(Case(When(id__in=run_ids, then=True), default=False), True))
 
 
 def _chain(node: Steps, scope: Scope) -> QuerySet[SearchDocument]:
@@ -181,11 +201,17 @@ def _chain(node: Steps, scope: Scope) -> QuerySet[SearchDocument]:
 
 def _counted(node: Count, scope: Scope) -> Q:
     rare = _candidates(node.sequence, scope)
-    if rare is not None and len(node.sequence.steps) == 1:
-        counts = Counter(rare.values_list("run_id", flat=True))
-        if counted(node, 0):
-            return ~these(run_id for run_id, count in counts.items() if not counted(node, count))
-        return these(run_id for run_id, count in counts.items() if counted(node, count))
+    step = node.sequence.steps[0]
+    if len(node.sequence.steps) == 1:
+        each = rare if rare is not None else _indexed(step, scope)
+        if each is not None:
+            # As a plain column SQLite would go through the whole index in which runs stand together.
+            run = Coalesce("run_id", "run_id")
+            counts = each.order_by().annotate(of=run).values("of").annotate(n=Number("*"))
+            fits = step_matching.compared(node, F("n"))
+            if counted(node, 0):
+                return ~these(counts.filter(~fits).values_list("of", flat=True))
+            return these(counts.filter(fits).values_list("of", flat=True))
     begun = _chain(node.sequence, scope).filter(run=OuterRef("pk")).order_by().values("run")
     number_of = Coalesce(Subquery(begun.annotate(n=Number("*")).values("n")), 0, output_field=IntegerField())
     compared = step_matching.compared(node, number_of)
@@ -193,6 +219,14 @@ def _counted(node: Count, scope: Scope) -> Q:
         return these(rare.values_list("run_id", flat=True)) & compared
     scope.walks = True
     return compared
+
+
+def _indexed(step: Node, scope: Scope) -> QuerySet[SearchDocument] | None:
+    """The documents of a step that an index by a column tells all of, when these are not too many to go through."""
+    if not step_matching.is_indexed(step):
+        return None
+    found = _documents(scope).filter(step_matching.of_step(step, scope))
+    return found if text_index.are_few(found, text_index.MANY) else None
 
 
 def counted(node: Count, count: int) -> bool:

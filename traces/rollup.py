@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts.models import Team
 from runs.models import Run, StaleHour, Step
 from runs.stale import HOUR, ROLLED_AFTER, hour_of
+from traces.distribution import Distribution
 from traces.models import Rollup, Usage
 from traces.tally import SUMS, Place, Range, Tallies, Tally, tally
 
@@ -215,7 +216,7 @@ def _by_day(team_id: uuid.UUID, days: Collection[dt.datetime]) -> Tallies:
 
 def of_row(row: Usage) -> Tally:
     part = Tally(**{name: getattr(row, name) for name in SUMS})
-    part.costs.read(row.costs)
+    part.costs = Distribution(row.costs)
     return part
 
 

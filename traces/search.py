@@ -103,7 +103,8 @@ def search(
     for run_id, noted in _in_notes(listed, query.note_texts).items():
         matches[run_id] = (*noted, *matches.get(run_id, ()))[:MATCHES_PER_RUN]
     if cursor or more:
-        total = _total(runs, found, scope, at_least=len(listed) + more)
+        newest = () if cursor or sort != "newest" else listed
+        total = _total(runs, found, scope, newest, at_least=len(listed) + more)
     else:
         total = Total(len(listed), exact=True)
     return Page(
@@ -126,14 +127,17 @@ class Total:
     estimate: bool = False
 
 
-def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, at_least: int) -> Total:
+def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, newest: Sequence[Run], at_least: int) -> Total:
     """Counted up to COUNTED. Where that would mean looking at run after run, only the newest SAMPLE are looked at, and
-    what they hold is taken to be the share of all."""
+    what they hold is taken to be the share of all. `newest` are the newest found, as far as they are known."""
     edge = sample_edge(runs) if scope.walks else None
     if edge is None:
         counted = found[: COUNTED + 1].count()
         return Total(min(counted, COUNTED), exact=counted <= COUNTED)
-    sampled = found.filter(created_at__gte=edge).count()
+    if newest and newest[-1].created_at < edge:
+        sampled = sum(run.created_at >= edge for run in newest)
+    else:
+        sampled = found.filter(created_at__gte=edge).count()
     # Numbers are given in order, so the least and the greatest tell how many there are without counting.
     least, greatest = (
         runs.order_by(order).values_list("number", flat=True)[:1].get() for order in ("number", "-number")

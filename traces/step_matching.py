@@ -52,8 +52,12 @@ def of_step(node: Node, scope: Scope) -> Q:
     """The same, and the document is a step's: which is not said where only a step's can match, so that an index that
     has no number in it is enough."""
     holds = condition(node, scope)
-    plain = isinstance(node, Term) and node.field.name in INDEXED and node.op != Op.ANY
-    return holds if plain else Q(seq__gt=0) & holds
+    return holds if is_indexed(node) else Q(seq__gt=0) & holds
+
+
+def is_indexed(node: Node) -> bool:
+    """An index by a column says all of it."""
+    return isinstance(node, Term) and node.field.name in INDEXED and node.op != Op.ANY
 
 
 def required(node: Node) -> list[Requirement]:

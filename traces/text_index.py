@@ -24,6 +24,8 @@ from traces.tree import Op, Term, Text
 COLUMNS = ("about", "error", "reasoning", "output", "input")
 MOST = 5_000
 """Documents: what the index finds is taken whole up to this many."""
+MANY = 40_000
+"""Entries of an index by a column that are gone through where that answers without the documents themselves."""
 
 Requirement = tuple[Text, ...]
 """Texts of which a document must hold one."""
@@ -57,8 +59,9 @@ def narrowed(documents: QuerySet[SearchDocument], required: Sequence[Requirement
     return _on_postgresql(documents, required) if connection.vendor == "postgresql" else _on_sqlite(documents, required)
 
 
-def are_few(rows: QuerySet[Any]) -> bool:
-    return rows[: MOST + 1].count() <= MOST
+def are_few(rows: QuerySet[Any], most: int | None = None) -> bool:
+    most = MOST if most is None else most
+    return rows[: most + 1].count() <= most
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------

@@ -123,6 +123,9 @@ def database(steps: int, keep: str | None) -> Iterator[tuple[dict[str, str], Pat
 
 def prepared(steps: int, environment: dict[str, str], folder: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env={**os.environ, **environment}, check=True)
+    refresh = "import django; django.setup(); from runs import statistics; statistics.refresh()"  # as workers do
+    settings = {"DJANGO_SETTINGS_MODULE": "agentsite.settings"}
+    subprocess.run([sys.executable, "-c", refresh], env={**os.environ, **environment, **settings}, check=True)
     note = folder / ("made-postgresql.json" if "DATABASE_URL" in environment else "made-sqlite.json")
     if not note.exists():
         began = time.perf_counter()

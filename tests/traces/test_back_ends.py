@@ -207,11 +207,13 @@ counts = st.tuples(sequences, st.sampled_from((">0", ">1", "<2", "0", "1..2", "*
 queries = joined(st.one_of(terms(FIELDS), terms(FIELDS), texts, metadata, sequences, counts))
 
 
-@pytest.fixture(params=["index", "walk"])
+@pytest.fixture(params=["index", "columns", "walk"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an index finds is taken whole, or every run is looked at."""
-    if request.param == "walk":
+    """What an index finds is taken whole, or only what indexes by columns say narrows the walk, or nothing does."""
+    if request.param != "index":
         monkeypatch.setattr(text_index, "MOST", -1)
+    if request.param == "walk":
+        monkeypatch.setattr(text_index, "MANY", -1)
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

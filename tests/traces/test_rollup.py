@@ -282,16 +282,18 @@ def test_a_distribution_is_exact_while_small_and_near_when_large(costs_of_runs: 
     rest = Distribution()
     for value in costs_of_runs[1::2]:
         rest.add(value)
-    kept.read(half.to_bytes())
-    kept.read(rest.to_bytes())
+    kept.merge(Distribution(half.to_bytes()))
+    kept.merge(Distribution(rest.to_bytes()))
     exact, near = whole.percentile(share), kept.percentile(share)
     assert exact is not None
     assert near is not None
     if len(costs_of_runs) <= 24:
         assert near == exact
     assert abs(near - exact) <= exact * Decimal("0.017")
-    again = Distribution()
-    again.read(kept.to_bytes())
+    again = Distribution(kept.to_bytes())
+    assert again.percentile(share) == near
+    again.merge(Distribution())
+    assert again.to_bytes() == kept.to_bytes()
     assert sum(again.counts.values()) == len(costs_of_runs)
 
 
