@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
-from runs import filtering, starting
+from runs import filtering, lifecycle, starting
 from runs.doorbell import ring
 from runs.engine.ports import LeaseLost
 from runs.engine.types import Child, Room, RunStatus
@@ -56,6 +56,8 @@ class DbChildren:
                 task_type=self.run.task_type,
                 mode=self.run.mode,
             )
+            if held.wish == "pause":  # said between the parent's last look and this
+                lifecycle.request_pause(child.id, held.paused_with or held.id)
             transaction.on_commit(lambda: ring(child.id), robust=True)
         return _child(child)
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
-from runs import filtering, lifecycle, live, settled, starting
+from runs import filtering, lifecycle, live, settled, starting, tree
 from runs.asked import RunMessage
 from runs.doorbell import ring
 from runs.engine.types import Mode
@@ -67,11 +67,13 @@ def launch(access: Access, wanted: Launch) -> Run:
 
 
 def pause(access: Access, run_id: uuid.UUID | str) -> Run:
-    return _change(access, run_id, lifecycle.request_pause, "run.pause", "paused")
+    """With everything that works below it."""
+    return _change(access, run_id, lifecycle.request_pause, tree.pause_below, "run.pause", "paused")
 
 
 def resume(access: Access, run_id: uuid.UUID | str) -> Run:
-    return _change(access, run_id, lifecycle.resume, "run.resume", "resumed")
+    """With everything that was paused with it."""
+    return _change(access, run_id, lifecycle.resume, tree.resume_below, "run.resume", "resumed")
 
 
 def cancel(access: Access, run_id: uuid.UUID | str) -> Run:
@@ -126,16 +128,25 @@ def _task_errors(wanted: Launch, definition: AgentIn) -> dict[str, str]:
     return errors
 
 
-def _change(access: Access, run_id: uuid.UUID | str, change: Callable[[uuid.UUID], bool], kind: str, done: str) -> Run:
+def _change(
+    access: Access,
+    run_id: uuid.UUID | str,
+    change: Callable[[uuid.UUID], bool],
+    change_below: Callable[[uuid.UUID], list[uuid.UUID]],
+    kind: str,
+    done: str,
+) -> Run:
     run = get(access, Run, run_id, right=Right.LAUNCH)
     with transaction.atomic():
         # Held, so that the worker can't park it between the two states that the change looks at.
         Run.objects.select_for_update().get(id=run.id)
         if not change(run.id):
             raise _conflict(run, done)
+        changed = change_below(run.id)
         _receipt(run, kind, access)
     run.refresh_from_db()
-    _changed(run)
+    for each in (run, *Run.objects.filter(id__in=changed)):
+        _changed(each)
     return run
 
 

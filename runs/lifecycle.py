@@ -2,6 +2,7 @@
 
     queued -> running -> completed | stopped | failed | cancelled | dry_run_ready
     running -> waiting (asks people) -> queued    running -> paused -> queued    running -> queued (retry, new lease)
+    waiting (for runs below) -> paused
 
     pending -> approved -> executing -> succeeded | failed | unknown -> succeeded | failed
     pending -> rejected | answered | expired | cancelled | superseded
@@ -90,7 +91,7 @@ def wake(run_id: uuid.UUID) -> bool:
     """waiting -> queued, once nobody is asked any more and no run below works; the wait is added to the run's. Not to
     be taken before the last approval can't be taken back any more."""
     open_batch = Batch.objects.filter(run_id=run_id, status="open")
-    if open_batch.exists() or Run.objects.filter(parent_id=run_id, status__in=ALIVE).exists():
+    if open_batch.exists() or works_below(run_id):
         return False
     approved = Action.objects.filter(run_id=run_id, status=ActionStatus.APPROVED, starts_at__gt=timezone.now())
     return _back_to_queue(run_id, RunStatus.WAITING, due_at=approved.aggregate(last=Max("starts_at"))["last"])
@@ -113,7 +114,7 @@ def resume(run_id: uuid.UUID) -> bool:
     """paused -> queued, or the wish to pause is withdrawn from a run that has not paused yet."""
     if _back_to_queue(run_id, RunStatus.PAUSED):
         return True
-    return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="") == 1
+    return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="", paused_with=None) == 1
 
 
 def execute_dry_run(run_id: uuid.UUID) -> bool:
@@ -127,12 +128,28 @@ def execute_dry_run(run_id: uuid.UUID) -> bool:
     )
 
 
-def request_pause(run_id: uuid.UUID) -> bool:
-    """A running run is asked; a queued one pauses at once. A waiting one has nothing to pause."""
-    queued = Run.objects.filter(id=run_id, status=RunStatus.QUEUED)
-    if queued.update(status=RunStatus.PAUSED, waiting_since=timezone.now(), due_at=None, wish="") == 1:
+def request_pause(run_id: uuid.UUID, paused_with: uuid.UUID | None = None) -> bool:
+    """A running run is asked; a queued one pauses at once, and so does one that waits for runs it has started. One that
+    waits for people has nothing to pause."""
+    run, also = Run.objects.filter(id=run_id), {"paused_with": paused_with}
+    queued = run.filter(status=RunStatus.QUEUED)
+    if queued.update(status=RunStatus.PAUSED, waiting_since=timezone.now(), due_at=None, wish="", **also) == 1:
         return True
-    return Run.objects.filter(id=run_id, status=RunStatus.RUNNING, wish="").update(wish="pause") == 1
+    if works_below(run_id) and run.filter(status=RunStatus.WAITING).update(status=RunStatus.PAUSED, **also) == 1:
+        return True
+    return run.filter(status=RunStatus.RUNNING, wish="").update(wish="pause", **also) == 1
+
+
+def pause_with(run_id: uuid.UUID, above: uuid.UUID) -> bool:
+    """Because the run above it is paused. One that waits for people is heard, and pauses before it goes on."""
+    if request_pause(run_id, above):
+        return True
+    waits = Run.objects.filter(id=run_id, status=RunStatus.WAITING, wish="")
+    return waits.update(wish="pause", paused_with=above) == 1
+
+
+def works_below(run_id: uuid.UUID) -> bool:
+    return Run.objects.filter(parent_id=run_id, status__in=ALIVE).exists()
 
 
 def request_cancel(run_id: uuid.UUID, detail: str = "A person cancelled this run.") -> str | None:
@@ -336,6 +353,8 @@ def _move(
 
 def _back_to_queue(run_id: uuid.UUID, status: RunStatus, due_at: dt.datetime | None = None) -> bool:
     changes = {"status": RunStatus.QUEUED, "due_at": due_at, "rung_at": None}
+    if status is RunStatus.PAUSED:
+        changes["paused_with"] = None
     return _end_wait(run_id, status, changes, until=due_at)
 
 

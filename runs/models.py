@@ -158,6 +158,7 @@ class Run(models.Model):
     wait_ms = models.PositiveBigIntegerField(default=0)
 
     wish = models.CharField(max_length=8, blank=True)  # "cancel" or "pause": asked for, read by the worker
+    paused_with = models.UUIDField(null=True)  # the run above with which it was paused; resumed with that one
     due_at = models.DateTimeField(null=True)  # a queued run is not taken before this time
     rung_at = models.DateTimeField(null=True)
     lease_owner = models.CharField(max_length=120, blank=True)

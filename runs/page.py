@@ -17,7 +17,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows
-from runs import presenters
+from runs import lifecycle, presenters
 from runs.asked import RunMessage
 from runs.ending import Ending, ending_of
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Mode, RunStatus
@@ -225,7 +225,9 @@ def _label(run: Run, waits: Waits | None) -> str:
     if run.wish == "cancel":
         return "Cancelling"
     if run.wish == "pause":
-        return "Pausing after this step"
+        return "Pausing after this step" if run.status == RunStatus.RUNNING else "Pauses after the decision"
+    if run.status == RunStatus.PAUSED and run.paused_with is not None:
+        return "Paused with the run above it"
     if run.status == RunStatus.QUEUED and run.due_at and run.due_at > timezone.now():
         is_long = (run.due_at - timezone.now()).total_seconds() > 60
         return f"Tries again at {run.due_at.astimezone(dt.UTC):%H:%M} UTC" if is_long else "Waiting to try again"
@@ -240,7 +242,7 @@ def _actions(access: Access, run: Run) -> Actions:
     alive = may and not run.is_ended and not cancelling
     return Actions(
         run_id=run.id,
-        can_pause=alive and run.status in STARTABLE and not pausing,
+        can_pause=alive and not pausing and _can_pause(run),
         can_resume=alive and (pausing or run.status == RunStatus.PAUSED),
         can_cancel=alive,
         pausing=pausing,
@@ -248,6 +250,10 @@ def _actions(access: Access, run: Run) -> Actions:
         can_launch_again=may and run.is_ended,
         has_report=run.mode == Mode.DRY_RUN,
     )
+
+
+def _can_pause(run: Run) -> bool:
+    return run.status in STARTABLE or (run.status == RunStatus.WAITING and lifecycle.works_below(run.id))
 
 
 def _meters(run: Run) -> Meters:

@@ -38,8 +38,8 @@ def pulse() -> Iterator[None]:
     thread.join()
 
 
-def working(run: Run, model: Model) -> threading.Thread:
-    """A worker that is in the middle of the model's answer when this returns."""
+def working(run: Run, model: Model, calls: int = 1) -> threading.Thread:
+    """A worker that is in the middle of the model's answer, the call of that number, when this returns."""
 
     def work() -> None:
         with own_connection():
@@ -47,7 +47,7 @@ def working(run: Run, model: Model) -> threading.Thread:
 
     thread = threading.Thread(target=work)
     thread.start()
-    model.server.wait_for_calls(1)
+    model.server.wait_for_calls(calls)
     return thread
 
 
