@@ -72,6 +72,7 @@ def fork(access: Access, run_id: uuid.UUID | str, wanted: Fork) -> Run:
             forked_from=origin,
             forked_seq=len(kept),
             last_seq=len(kept),
+            lowest_score=min((s.score for s in steps if s.seq in kept and s.score is not None), default=None),
             task=wanted.task.strip() or filtering.task_of(origin),
             task_type=origin.task_type,
             mode=origin.mode,

@@ -138,6 +138,7 @@ class Run(models.Model):
     model_calls = models.PositiveIntegerField(default=0)
     tool_calls = models.PositiveIntegerField(default=0)
     unpriced_steps = models.PositiveIntegerField(default=0)
+    lowest_score = models.FloatField(null=True)
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     cache_read_tokens = models.PositiveBigIntegerField(default=0)
@@ -303,6 +304,7 @@ class SearchDocument(models.Model):
             models.Index(fields=["team", "model", "run"], name="document_of_model"),
             models.Index(fields=["team", "status", "run"], name="document_of_status"),
             models.Index(fields=["team", "kind", "run"], name="document_of_kind"),
+            models.Index(fields=["team", "run"], name="document_cut", condition=Q(cut=True)),
         ]
 
     def __str__(self) -> str:

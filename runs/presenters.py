@@ -74,6 +74,7 @@ def totals_json(run: Run) -> dict[str, Any]:
         "cache_write_tokens": run.cache_write_tokens,
         "cost_usd": money(run.cost_usd),
         "unpriced_steps": run.unpriced_steps,
+        "lowest_score": run.lowest_score,
         "duration_ms": duration_ms(run),
         "wait_ms": waited_ms(run),
     }

@@ -87,6 +87,7 @@ def totals_after(run: Run, step: Step) -> dict[str, Any]:
         "model_calls": run.model_calls + (step.kind in MODEL_CALLS),
         "tool_calls": run.tool_calls + (step.kind is StepKind.TOOL),
         "unpriced_steps": run.unpriced_steps + (cost is None),
+        "lowest_score": min((each for each in (run.lowest_score, step.score) if each is not None), default=None),
         "input_tokens": run.input_tokens + usage.input_tokens,
         "output_tokens": run.output_tokens + usage.output_tokens,
         "cache_read_tokens": run.cache_read_tokens + usage.cache_read_tokens,

@@ -32,7 +32,7 @@ class TraceSearch(BaseModel):
     q: str = ""
     limit: int = Field(LIMIT, ge=1, le=MAX_LIMIT)
     cursor: str = ""
-    sort: Literal["newest", "costliest", "slowest"] = "newest"
+    sort: Literal["newest", "costliest", "slowest", "lowest"] = "newest"
 
 
 class TwoTraces(BaseModel):
@@ -99,6 +99,7 @@ def list_traces(access: Access, asked: TraceSearch) -> dict[str, Any]:
         "reading": query.reading,
         "approximate_total": page.total,
         "total_is_exact": page.total_is_exact,
+        "partly_searched_steps": page.partly_searched,
         "next": page.next,
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from runs.models import Action, Run, Step
+from runs.models import Action, Run, SearchDocument, Step
 from traces import caching, charts
 from traces.jsonview import Payload, payload
 from traces.plan_actual import PlannedStep, planned_steps
@@ -45,7 +45,8 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """`offset_ms` is the time since the run began. `price_gap` is what the parts' list prices leave unexplained."""
+    """`offset_ms` is the time since the run began. `price_gap` is what the parts' list prices leave unexplained.
+    `cut`: only the beginning of its texts is searched."""
 
     step: Step
     kind: str
@@ -63,6 +64,7 @@ class Detail:
     input_words: str
     action: Action | None
     retries: tuple[Step, ...]
+    cut: bool
     whole: str
     plan: tuple[PlannedStep, ...]
 
@@ -89,6 +91,7 @@ def detail(run: Run, step: Step, *, whole: str = "") -> Detail:
         input_words=_input_words(step, prompt),
         action=_action(run, step),
         retries=tuple(Step.objects.filter(run=run, key__startswith=f"{step.key}:failed:").order_by("seq")),
+        cut=SearchDocument.objects.filter(step=step, cut=True).exists(),
         whole=whole,
         plan=planned_steps(run, Step.objects.filter(run=run)[:PLANNED]) if step.kind == "plan" else (),
     )

@@ -378,7 +378,7 @@ def _has(term: Term, scope: Scope) -> Q:
     return reduce(or_, conditions)
 
 
-def _step_with(**columns: str) -> Any:
+def _step_with(**columns: str | bool) -> Any:
     holds = Q(**columns)
     return lambda scope: _some_document(scope, holds, [], holds)
 
@@ -387,6 +387,7 @@ _HAS: dict[str, Any] = {
     "error": _step_with(status="error"),
     "timeout": _step_with(status="timeout"),
     "guardrail": _step_with(kind="guardrail"),
+    "more_text": _step_with(cut=True),
     "rejection": lambda scope: _an_action(Q(status="rejected")),
     "approval": lambda scope: _an_action(Q(batch__isnull=False)),
     "wait": lambda scope: Q(wait_ms__gt=0) | Q(status="waiting"),

@@ -209,6 +209,8 @@ _STEP: dict[str, Any] = {
 def _step_has(name: str, document: SearchDocument, facts: Facts) -> bool:
     if name == "score":
         return document.score is not None
+    if name == "more_text":
+        return document.cut
     if name == "note":
         return bool(_notes_on(document, facts))
     if name == "approval":
@@ -347,6 +349,7 @@ _HAS: dict[str, Callable[[Facts], Any]] = {
     "error": lambda facts: any(document.status == "error" for document in facts.steps),
     "timeout": lambda facts: any(document.status == "timeout" for document in facts.steps),
     "guardrail": lambda facts: any(document.kind == "guardrail" for document in facts.steps),
+    "more_text": lambda facts: any(document.cut for document in facts.documents),
     "rejection": lambda facts: any(action.status == "rejected" for action in facts.actions),
     "approval": lambda facts: any(action.batch_id for action in facts.actions),
     "wait": lambda facts: facts.run.wait_ms > 0 or facts.run.status == "waiting",

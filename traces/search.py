@@ -15,7 +15,8 @@ from heapq import nsmallest
 from operator import or_
 from typing import Any
 
-from django.db.models import Case, Q, QuerySet, When
+from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce
 
 from accounts.access import Access, rows
 from runs.asked import Note
@@ -32,6 +33,8 @@ COUNTED = 1_000
 SAMPLE = 300
 """Newest runs that stand for all where not all can be looked at."""
 MATCHES_PER_RUN = 2
+NO_SCORE = 2.0
+"""Above every score: in the order of the lowest, runs that nobody judged come last."""
 
 
 class BadCursor(ValueError):
@@ -47,6 +50,7 @@ class Hit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """`total` is exact up to COUNTED; from there on it is COUNTED or an estimate, and `total_is_exact` is False.
+    `partly_searched` counts the steps, up to COUNTED, whose text is longer than what was looked through for the words.
     `only_newest`: the order is that of the found runs among so many newest of all, for all can't be looked at."""
 
     hits: tuple[Hit, ...]
@@ -54,15 +58,21 @@ class Page:
     total_is_exact: bool
     total_is_estimate: bool
     next: str | None
+    partly_searched: int
     only_newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """A column that decides the order, largest first, and how its value is read from a cursor."""
+    """A column that decides the order, largest first unless `rising`, and how its value is read from a cursor."""
 
     column: str
     read: Callable[[Any], Any]
+    rising: bool = False
+
+    @property
+    def order(self) -> str:
+        return self.column if self.rising else f"-{self.column}"
 
 
 def _micros(value: Any) -> dt.timedelta:
@@ -80,6 +90,7 @@ SORTS = {
     "newest": Sort("created_at", _moment),
     "costliest": Sort("cost_usd", Decimal),
     "slowest": Sort("took", _micros),
+    "lowest": Sort("lowest", float, rising=True),
 }
 
 
@@ -91,7 +102,8 @@ def search(
     scope = Scope(access.team.id, now)
     runs = rows(access, Run)
     found = matching.matching(runs, query.node, scope)
-    page = found.annotate(took=matching.duration(now)).order_by(f"-{order.column}", "-id")
+    lowest = Coalesce("lowest_score", Value(NO_SCORE))
+    page = found.annotate(took=matching.duration(now), lowest=lowest).order_by(order.order, "-id")
     edge = sample_edge(runs) if scope.walks and sort != "newest" else None
     if edge is not None:
         page = page.filter(created_at__gte=edge)
@@ -113,8 +125,13 @@ def search(
         total_is_exact=total.exact,
         total_is_estimate=total.estimate,
         next=_cursor(order, listed[-1]) if more else None,
+        partly_searched=_partly_searched(scope) if query.texts else 0,
         only_newest=None if edge is None else SAMPLE,
     )
+
+
+def _partly_searched(scope: Scope) -> int:
+    return SearchDocument.objects.filter(team=scope.team_id, cut=True)[:COUNTED].count()
 
 
 # --- how many --------------------------------------------------------------------------------------------------------
@@ -174,7 +191,8 @@ def _after(order: Sort, cursor: str) -> Q:
         value, last = order.read(raw), uuid.UUID(run_id)
     except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, InvalidOperation) as error:
         raise BadCursor("This page link is damaged. Start from the first page.") from error
-    return Q(**{f"{order.column}__lt": value}) | Q(**{order.column: value, "id__lt": last})
+    beyond = "gt" if order.rising else "lt"
+    return Q(**{f"{order.column}__{beyond}": value}) | Q(**{order.column: value, "id__lt": last})
 
 
 # --- what matched ----------------------------------------------------------------------------------------------------

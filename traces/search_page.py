@@ -20,7 +20,7 @@ from traces.tree import Node, Not, Query, QueryError, Sequence, Term, Word
 from traces.vocabulary import FIELDS, STEP_FIELDS
 
 CHIPS = ("status:", "stop:", "score:<", "user:", "risk:critical", "has:rejection")
-SORT_LABELS = {"newest": "Newest", "costliest": "Costliest", "slowest": "Slowest"}
+SORT_LABELS = {"newest": "Newest", "costliest": "Costliest", "slowest": "Slowest", "lowest": "Lowest score"}
 LEGEND = {
     "completed": {"label": "Completed", "fill": "fill-completed"},
     "stopped": {"label": "Stopped", "fill": "fill-stopped"},

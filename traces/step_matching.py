@@ -272,6 +272,7 @@ _HAS: dict[str, Callable[[], Q]] = {
     "score": lambda: Q(score__isnull=False),
     "approval": lambda: _action(Q(batch__isnull=False)),
     "unpriced": lambda: Q(step__cost_usd__isnull=True),
+    "more_text": lambda: Q(cut=True),
     "note": lambda: Q(Exists(Note.objects.filter(step=OuterRef("step")))),
 }
 

@@ -18,6 +18,7 @@ HAS = {
     "unpriced": "a step without a price",
     "score": "a score",
     "note": "a note or score by a person",
+    "more_text": "a step with more text than is searched",
     "plan": "a plan",
     "subagent": "a sub-agent",
     "fork": "a run it was forked from",
@@ -32,6 +33,7 @@ STEP_HAS = {
     "input": "an input",
     "score": "a score",
     "note": "a note or score by a person",
+    "more_text": "more text than is searched",
     "approval": "an action that people were asked about",
     "unpriced": "no price",
 }

@@ -79,6 +79,7 @@ def make_step(run: Run, kind: str = "tool", *, after: float = 0, **fields: Any) 
 
 def _add_to_totals(run: Run, step: Step) -> None:
     run.work_steps += step.kind in ("plan", "model", "tool", "evaluate", "delegate")
+    run.lowest_score = min((s for s in (run.lowest_score, step.score) if s is not None), default=None)
     run.unpriced_steps += step.cost_usd is None
     run.input_tokens += step.input_tokens
     run.output_tokens += step.output_tokens

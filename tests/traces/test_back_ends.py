@@ -16,7 +16,7 @@ from accounts import access as accounts_access
 from accounts.access import Access
 from accounts.models import User
 from runs.asked import Note
-from runs.models import Action, Agent, Run, Step
+from runs.models import Action, Agent, Run, SearchDocument, Step
 from runs.words import spelled, words
 from tests.traces.factories import (
     T0,
@@ -118,6 +118,7 @@ def fill(chance: random.Random, run: Run) -> None:
             )
             if decided in ("rejected", "succeeded"):
                 Action.objects.filter(id=action.id).update(decided_by=run.owner)
+    SearchDocument.objects.filter(run=run, seq=chance.randint(0, 12)).update(cut=True)
     places: list[Step | None] = [None, *run.steps.all()]
     for place in places:
         if chance.random() < 0.25:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts import access as accounts_access
 from accounts.models import User
-from runs.models import Agent, Run
+from runs.models import Agent, Run, SearchDocument
 from tests.traces.factories import (
     T0,
     make_action,
@@ -241,7 +242,7 @@ def test_hostile_text_stays_text_in_snippets(agent: Agent, dana: User) -> None:
     assert match.parts[0] == ("<script>alert(1)</script> ", False)
 
 
-@pytest.mark.parametrize("sort", ["newest", "costliest", "slowest"])
+@pytest.mark.parametrize("sort", ["newest", "costliest", "slowest", "lowest"])
 def test_pages_follow_each_other_without_gap_or_repeat(agent: Agent, dana: User, sort: str) -> None:
     for index in range(7):
         run = make_run(agent, dana, created=T0 + dt.timedelta(minutes=index // 3), seconds=10 * (index % 4))
@@ -284,7 +285,7 @@ def test_the_number_of_queries_does_not_grow_with_the_runs(agent: Agent, dana: U
             assert [hit.run.agent.slug for hit in page.hits]
             assert [hit.run.owner.label for hit in page.hits]
         counts.append(len(queries))
-    assert counts[0] == counts[1] <= 7
+    assert counts[0] == counts[1] <= 8
 
 
 ENDLESS = {
@@ -370,3 +371,36 @@ def test_other_orders_of_what_must_be_walked_say_how_far(
     assert [hit.run.number for hit in page.hits] == [2]
     page = find(dana, "timed OR delivered", limit=1)
     assert (page.total, page.total_is_exact, page.total_is_estimate) == (2, False, True)
+
+
+# --- the lowest score, and what is not searched ----------------------------------------------------------------------
+
+
+def test_runs_are_ordered_by_their_lowest_score_and_those_without_come_last(agent: Agent, dana: User) -> None:
+    scores = [0.9, None, 0.2, 0.2, 0.5, None]
+    for index, score in enumerate(scores):
+        run = make_run(agent, dana, created=T0 + dt.timedelta(minutes=index))
+        make_step(run, "evaluate", score=0.95)
+        make_step(run, "evaluate", score=score)
+        if score is None:
+            Run.objects.filter(id=run.id).update(lowest_score=None)
+    assert numbers(dana, "", sort="lowest") == [4, 3, 5, 1, 6, 2]
+
+
+def test_it_is_said_that_the_end_of_long_steps_is_not_searched(
+    agent: Agent, dana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runs.documents.MOST_TEXT", 40)
+    run = make_run(agent, dana)
+    make_step(run, tool="shop.get_order", output="depot " + "x" * 40 + " needle")
+    client = Client()
+    client.force_login(dana, backend="django.contrib.auth.backends.ModelBackend")
+    said = "only the first 256,000 characters were looked through"
+    assert said in client.get("/traces/?q=depot").content.decode()
+    assert said in client.get("/traces/?q=needle").content.decode()  # and nothing is found
+    assert said not in client.get("/traces/?q=status:completed").content.decode()
+    assert client.get("/traces/?q=has:more_text").context["found"].total == 1
+    assert "Only the first 256,000 characters of this step" in client.get(f"/traces/{run.id}/steps/1/").content.decode()
+    SearchDocument.objects.update(cut=False)
+    assert said not in client.get("/traces/?q=depot").content.decode()
+    assert "Only the first" not in client.get(f"/traces/{run.id}/steps/1/").content.decode()
