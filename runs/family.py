@@ -9,8 +9,9 @@ nothing back once its lease is free.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.db.models import F, Q, Sum
 
@@ -19,6 +20,7 @@ from runs.engine.types import StopReason
 from runs.models import Run
 
 MOST_LEVELS = 20
+_SPENT = ("cost_usd", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "unpriced_steps")
 _PROMPT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens") + F("reserved_input_tokens")
 _USED = {
     "usd": F("cost_usd") + F("reserved_usd"),
@@ -26,6 +28,23 @@ _USED = {
     "output_tokens": F("output_tokens") + F("reserved_output_tokens"),
 }
 _KEPT = {"usd": "kept_usd", "input_tokens": "kept_input_tokens", "output_tokens": "kept_output_tokens"}
+
+
+@dataclass(slots=True)
+class Below:
+    """What the runs below one have used so far, whatever has become of them."""
+
+    runs: int = 0
+    cost_usd: Decimal = Decimal(0)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    unpriced_steps: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +96,27 @@ def check(family: Family) -> None:
             if limit is not None and (found[name] or 0) + (found[f"kept_{name}"] or 0) > limit:
                 whose = "this run with its sub-agents" if ancestor.id == family.run_id else f"{ancestor.short_id} above"
                 raise BudgetExceeded(reason, f"what is left of the {what} of {whose} does not cover another step")
+
+
+def below(run_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Below]:
+    """Of each of these runs, in one query for each level of the deepest tree."""
+    found: dict[uuid.UUID, Run] = {}
+    level = set(run_ids)
+    while level:
+        rows = Run.objects.filter(parent_id__in=level).only("parent_id", *_SPENT)
+        new = {row.id: row for row in rows if row.id not in found}
+        found |= new
+        level = set(new)
+    sums = {run_id: Below() for run_id in run_ids}
+    for row in found.values():
+        above = row.parent_id
+        while above is not None:
+            if (total := sums.get(above)) is not None:
+                total.runs += 1
+                for name in _SPENT:
+                    setattr(total, name, getattr(total, name) + getattr(row, name))
+            above = found[above].parent_id if above in found else None
+    return sums
 
 
 def _tree(root: uuid.UUID) -> Sequence[uuid.UUID]:

@@ -17,10 +17,11 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows
-from runs import lifecycle, presenters
+from runs import family, lifecycle, presenters
 from runs.asked import RunMessage
 from runs.ending import Ending, ending_of
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Mode, RunStatus
+from runs.family import Below
 from runs.models import Batch, Run
 from runs.step_rows import counts_by_filter
 
@@ -59,6 +60,7 @@ class Meters:
     steps: int
     max_steps: int | None
     unpriced_steps: int
+    below: Below
 
     @property
     def warnings(self) -> list[tuple[str, float]]:
@@ -257,17 +259,20 @@ def _can_pause(run: Run) -> bool:
 
 
 def _meters(run: Run) -> Meters:
+    """Limits of money and tokens bind a run together with those below it, so both are counted."""
     limits = (run.max_input_tokens, run.max_output_tokens)
     totals = presenters.totals_json(run)
     kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    below = family.below([run.id])[run.id]
     return Meters(
-        cost_usd=run.cost_usd,
+        cost_usd=run.cost_usd + below.cost_usd,
         max_cost_usd=run.max_cost_usd,
-        tokens=sum(totals[kind] for kind in kinds),
+        tokens=sum(totals[kind] for kind in kinds) + below.tokens,
         max_tokens=None if None in limits else sum(limit or 0 for limit in limits),
         steps=run.work_steps,
         max_steps=run.max_steps,
-        unpriced_steps=run.unpriced_steps,
+        unpriced_steps=run.unpriced_steps + below.unpriced_steps,
+        below=below,
     )
 
 

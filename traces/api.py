@@ -90,9 +90,10 @@ def list_traces(access: Access, asked: TraceSearch) -> dict[str, Any]:
         raise Invalid({"q": "A list has no groups: ask /traces/aggregate, or leave out what stands behind the |."})
     with _refusals():
         page = search(access, query, now=now, limit=asked.limit, cursor=asked.cursor, sort=asked.sort)
+    runs = presenters.runs_json([hit.run for hit in page.hits])
     items = [
-        {"run": presenters.run_json(hit.run), "matches": [match_json(match) for match in hit.matches]}
-        for hit in page.hits
+        {"run": run, "matches": [match_json(match) for match in hit.matches]}
+        for run, hit in zip(runs, page.hits, strict=True)
     ]
     return {
         "items": items,

@@ -101,7 +101,7 @@ def list_runs(
     if agent is not None:
         found = found.filter(agent__slug=agent)
     page_of_runs, following = page(found, limit, cursor)
-    return {"items": [presenters.run_json(run) for run in page_of_runs], "next": following}
+    return {"items": presenters.runs_json(page_of_runs), "next": following}
 
 
 @router.get("/runs/{run_id}", response=dict, tags=["runs"])

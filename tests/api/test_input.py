@@ -167,7 +167,7 @@ def test_a_failure_inside_is_a_problem_too(
     def broken(*_: object) -> None:
         raise RuntimeError("the secret is swordfish")
 
-    monkeypatch.setattr("runs.presenters.run_json", broken)
+    monkeypatch.setattr("runs.presenters.runs_json", broken)
     make.make_run(world)
     refused = problem(as_("viewer").get("/runs"), 500)
     assert "swordfish" not in refused["detail"]

@@ -27,7 +27,7 @@ LIMITS = {"max_steps", "max_input_tokens", "max_output_tokens", "max_cost_usd", 
 TOTALS = words(
     "steps model_calls tool_calls input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd duration_ms"
     " wait_ms"
-) | {"unpriced_steps"}
+) | {"unpriced_steps", "sub_agents", "lowest_score"}
 STEP = words(
     "seq kind title tool tool_call_id status input output reasoning confidence score model input_tokens output_tokens"
     " cache_read_tokens cache_write_tokens cost_usd duration_ms started_at error attempt child_run"

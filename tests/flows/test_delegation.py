@@ -7,14 +7,17 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.access import Access
 from approvals.models import Verdict
-from runs import commands, leases, lifecycle, tasks, worker
+from runs import commands, leases, lifecycle, presenters, tasks, worker
 from runs.children import DbChildren
 from runs.engine.ports import LeaseLost
 from runs.engine.types import Finished, Mode, Parked, Room, RunStatus, StopReason
 from runs.models import Batch, Run
+from runs.page import live_page
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
 from tests.accounts.together import REPETITIONS, Race
 from tests.flows.conftest import Model, applied, assert_sound, decide, told
@@ -82,6 +85,28 @@ def test_the_whole_way_down_and_back(boss: Access, model: Model, shop: LocalShop
     ]
     for each in (run, one, two):
         assert_sound(each)
+
+
+def test_what_sub_agents_cost_stands_beside_what_the_run_itself_cost(boss: Access) -> None:
+    """Of a list of runs too, where one is below another, with few queries."""
+    runs = [launch(boss, agent="boss", task=f"Part {number}.") for number in range(4)]
+    whole, part, deepest, other = runs
+    for number, (run, above) in enumerate(((whole, None), (part, whole), (deepest, part), (other, whole)), 1):
+        Run.objects.filter(id=run.id).update(
+            parent=above, cost_usd=Decimal(number), input_tokens=number, cache_read_tokens=10, unpriced_steps=1
+        )
+    rows = list(Run.objects.select_related("agent", "agent_version", "owner").order_by("number"))
+    with CaptureQueriesContext(connection) as asked:
+        found = [each["totals"]["sub_agents"] for each in presenters.runs_json(rows)]
+    assert len(asked) == 2
+
+    assert [each["runs"] for each in found] == [3, 1, 0, 0]
+    assert [each["cost_usd"] for each in found] == ["9.00", "3.00", "0.00", "0.00"]
+    assert found[0]["input_tokens"] == 9
+    assert (found[0]["cache_read_tokens"], found[0]["unpriced_steps"]) == (30, 3)
+    assert presenters.run_json(rows[0])["totals"]["cost_usd"] == "1.00"
+    meters = live_page(boss, rows[0]).meters
+    assert (meters.cost_usd, meters.tokens, meters.below.runs) == (Decimal(10), 10 + 40, 3)
 
 
 def test_what_a_child_asks_is_in_the_inbox_under_its_parents_name(boss: Access, model: Model, shop: LocalShop) -> None:
