@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows, still_may
 from accounts.models import Team, User
-from approvals import circle, duties, editing, evidence, seen, viewing
+from approvals import circle, columns, duties, editing, evidence, seen, viewing
 from approvals.models import GRANT_CHANNEL, REASON_WORDS, Decision, HandOver, Reason, Verdict
 from runs import audit, doorbell, excerpts, lifecycle, live, previews, timing
 from runs.engine.ports import InvalidArguments
@@ -104,10 +104,10 @@ def with_actions(found: QuerySet[Batch], some: Q | None = None) -> QuerySet[Batc
 def with_rows(found: QuerySet[Batch]) -> QuerySet[Batch]:
     """Each batch with what its row in a list shows: columns, no payload."""
     decisions = Prefetch("decisions", Decision.objects.select_related("actor"))
-    heavy = ("args", "preview", "reasoning", "result", "preconditions", "note", "plan_summary")
-    current = Action.objects.exclude(REPLACED).defer(*heavy).order_by("position", "created_at")
+    current = Action.objects.exclude(REPLACED).only(*columns.ROW_OF_ACTION).order_by("position", "created_at")
     actions = Prefetch("actions", current.prefetch_related(decisions))
-    return found.select_related("run__agent", "run__agent_version", "run__owner").prefetch_related(actions, "asked")
+    run = found.select_related("run__agent", "run__agent_version").only(*columns.ROW_OF_BATCH)
+    return run.prefetch_related(actions, "asked")
 
 
 def for_me(access: Access) -> QuerySet[Batch]:

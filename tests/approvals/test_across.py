@@ -7,8 +7,6 @@ import re
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -150,34 +148,6 @@ def test_a_form_that_means_nothing(world: World, data: JsonObject) -> None:
     assert world.client("approver").post(reverse(DECIDE), data).status_code == 400
     assert world.client("approver").post(reverse(DECIDE), {}).status_code == 200
     assert world.client("approver").get(reverse(DECIDE)).status_code == 405
-
-
-def queries(world: World, name: str, *args: object) -> int:
-    client = world.client("approver")
-    address = reverse(name, args=args)
-    client.get(address)
-    with CaptureQueriesContext(connection) as seen:
-        assert client.get(address).status_code == 200
-        return len(seen.captured_queries) if seen.captured_queries else len(connection.queries_log)
-
-
-def test_a_thousand_actions_take_as_many_queries_as_ten(world: World) -> None:
-    """The list, one batch and the page across runs."""
-    run = make.make_run(world)
-    for size in (3, 3):
-        batch = make.make_batch(world, run)
-        for _ in range(size):
-            make.make_update(batch)
-    few = [queries(world, "approvals:inbox"), queries(world, PAGE), queries(world, "approvals:batch", batch.id)]
-    for _ in range(40):
-        other = make.make_batch(world, run)
-        for _ in range(3):
-            make.make_update(other)
-    large = make.make_batch(world, run, minutes=1)
-    for _ in range(120):
-        make.make_update(large)
-    many = [queries(world, "approvals:inbox"), queries(world, PAGE), queries(world, "approvals:batch", large.id)]
-    assert all(now <= before + 4 for now, before in zip(many, few, strict=True)), (few, many)
 
 
 def test_a_large_batch_is_shown_and_decided_in_parts(world: World) -> None:
