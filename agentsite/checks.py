@@ -11,6 +11,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 
+from traces import otlp_headers
+
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
 EMAIL_SCHEMES = {"smtp", "smtps", "smtp+tls", "console", "file"}
 MODEL_FEATURES = {"strict", "temperature"}
@@ -64,6 +66,11 @@ def addresses() -> list[checks.CheckMessage]:
     if settings.OTEL_EXPORTER_OTLP_ENDPOINT and collector.scheme not in {"http", "https"}:
         hint = "Use http://HOST:4318 or https://…"
         found.append(checks.Error("OTEL_EXPORTER_OTLP_ENDPOINT is not a web address.", hint=hint, id="agentsite.E007"))
+    try:
+        otlp_headers.read(settings.OTEL_EXPORTER_OTLP_HEADERS)
+    except otlp_headers.BadHeaders as error:
+        hint = "Use name=value,name=value; a comma or a blank within a value is written %2C or %20."
+        found.append(checks.Error(f"OTEL_EXPORTER_OTLP_HEADERS: {error}", hint=hint, id="agentsite.E009"))
     return found
 
 

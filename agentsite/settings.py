@@ -95,6 +95,7 @@ AGENTSITE_SIMULATED_MODEL = _flag("AGENTSITE_SIMULATED_MODEL")
 AGENTSITE_UNDO_SECONDS = _whole("AGENTSITE_UNDO_SECONDS", 10)
 EMAIL_URL = os.environ.get("EMAIL_URL", "")
 OTEL_EXPORTER_OTLP_ENDPOINT = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+OTEL_EXPORTER_OTLP_HEADERS = os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
 # ---------------------------------------------------------------------------------------------------------------------
 
 SIMULATED = AGENTSITE_SIMULATED_MODEL or not (ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL)

@@ -30,7 +30,8 @@ EVENTS = 50
 
 @require_safe
 def alert_list(request: HttpRequest) -> HttpResponse:
-    return _alerts(request, AlertForm(initial={"email": request.user.email}))
+    """`?q=` is what a search would be watched for."""
+    return _alerts(request, AlertForm(initial={"email": request.user.email, "query": request.GET.get("q", "")}))
 
 
 @require_POST

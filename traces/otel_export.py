@@ -17,7 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Run
-from traces import otel
+from traces import otel, otlp_headers
 from traces.models import SpanExport
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,10 @@ def _export(row: SpanExport, now: dt.datetime) -> bool:
     try:
         for part in parts(otel.otlp(run, run.steps.select_related("payload").order_by("seq"))):
             _post(part)
-    except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        logger.warning("Run %s could not be sent to the collector: %s", run.id, type(error).__name__)
+    except (OSError, httpx2.HTTPError, httpx2.InvalidURL, otlp_headers.BadHeaders) as error:
+        # No text of an error: it may hold what was sent, and the headers are secrets.
+        what = error.response.status_code if isinstance(error, httpx2.HTTPStatusError) else type(error).__name__
+        logger.warning("Run %s could not be sent to the collector: %s", run.id, what)
         return False
     SpanExport.objects.filter(id=row.id).update(due_at=None, sent_at=timezone.now())
     return True
@@ -71,6 +73,7 @@ def parts(trace: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _post(part: dict[str, Any]) -> None:
     url = f"{settings.OTEL_EXPORTER_OTLP_ENDPOINT.rstrip('/')}/v1/traces"
     body = json.dumps(part, ensure_ascii=False).encode()
-    headers = {"content-type": "application/json", "user-agent": "agentsite"}
+    given = otlp_headers.read(settings.OTEL_EXPORTER_OTLP_HEADERS)
+    headers = {"user-agent": "agentsite", **given, "content-type": "application/json"}
     with httpx2.Client(timeout=TIMEOUT_S, trust_env=False) as client:
         client.post(url, content=body, headers=headers).raise_for_status()

@@ -25,6 +25,7 @@ def test_the_tests_own_environment_is_clean() -> None:
         ("E005", {"ANTHROPIC_BASE_URL": "localhost:11434", "AGENTSITE_SIMULATED_MODEL": False}),
         ("E006", {"EMAIL_URL": "pigeon://roof"}),
         ("E007", {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}),
+        ("E009", {"OTEL_EXPORTER_OTLP_HEADERS": "authorization: Bearer x"}),
         ("E008", {"ANTHROPIC_FEATURES": frozenset({"strict", "telepathy"})}),
         ("W001", {"ANTHROPIC_BASE_URL": "http://localhost:8000/v1/", "AGENTSITE_SIMULATED_MODEL": False}),
         ("W002", {"ALLOWED_HOSTS": ["*"]}),

@@ -307,3 +307,15 @@ def test_everybody_of_the_team_may_read_them(team: Team, path: str) -> None:
     other = sign_in(otto).get(path).content.decode()
     assert "Ours alone" not in other
     assert "ours-alone" not in other
+
+
+def test_a_search_becomes_an_alert_with_a_click(team: Team, agent: Agent, dana: User) -> None:
+    make_run(agent, dana, task="late parcel")
+    client = sign_in(dana)
+    link = "/costs/alerts/?q=late%20%22x%20y%22%20OR%20late#new-alert"
+    assert f'href="{link}"' in client.get("/traces/", {"q": 'late "x y" OR late'}).content.decode()
+    form = client.get(link).context["form"]
+    assert form["query"].value() == 'late "x y" OR late'
+    assert "Alert on this" not in client.get("/traces/").content.decode()
+    reader = sign_in(make_user(team, "olga", role=Role.OPERATOR))
+    assert "Alert on this" not in reader.get("/traces/", {"q": "late"}).content.decode()

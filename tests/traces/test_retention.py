@@ -139,7 +139,7 @@ def collector() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            got.append({"path": self.path, "body": body})
+            got.append({"path": self.path, "body": body, "authorization": self.headers["authorization"]})
             self.send_response(answers[0])
             self.send_header("content-length", "0")
             self.end_headers()
@@ -177,6 +177,30 @@ def test_ended_runs_leave_as_spans_once(
     names = [part["body"]["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] for part in got[1:]]
     assert names == ["invoke_agent Refund desk", "chat claude-sonnet-5-5"]
     assert SpanExport.objects.get().sent_at is not None
+
+
+def test_the_collector_is_told_who_sends_and_nobody_else_is(
+    runs: dict[str, Run],
+    collector: tuple[str, list[dict[str, Any]], list[int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url, got, answers = collector
+    Run.objects.filter(id=runs["new"].id).update(ended_at=timezone.now())
+    answers[0] = 401
+    headers = "Authorization=Bearer%20s3cret%2C1, x-scope=team,content-type=text/html"
+    with (
+        caplog.at_level("DEBUG"),
+        override_settings(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_HEADERS=headers),
+    ):
+        assert otel_export.export_due() == 0
+        assert got[-1]["authorization"] == "Bearer s3cret,1"
+        assert "401" in caplog.text
+        assert "s3cret" not in caplog.text
+    with override_settings(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_HEADERS="s3cret"):
+        with time_machine.travel(timezone.now() + dt.timedelta(minutes=1), tick=False):
+            assert otel_export.export_due() == 0
+        assert "s3cret" not in caplog.text
+    assert len(got) == 1
 
 
 def test_a_collector_that_is_away_is_given_up_in_the_end(runs: dict[str, Run]) -> None:
