@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--save-pictures", action="store_true", help="the browser tests write the README's pictures anew")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """For its closing words Hypothesis's plugin imports all of it: half a second for tests that use nothing of it."""
+    if "hypothesis" not in sys.modules:
+        session.config.pluginmanager.unregister(name="hypothesispytest")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright  # only who asks for a browser pays for it

@@ -7,10 +7,9 @@ from itertools import pairwise
 import pytest
 
 from runs.engine.context import as_text
-from runs.engine.fakes import FakeJournal, calls, says
+from runs.engine.fakes import FakeJournal
 from runs.engine.outputs import HEAD_CHARACTERS, MOST_CHARACTERS, MOST_MATCHES, matches, piece, shown, stored
-from runs.engine.types import Mode, Step, StepKind, ToolResult
-from tests.engine.helpers import APPROVE, assert_sound, use, world
+from runs.engine.types import Step, StepKind
 
 LONG = "".join(f"{number:06d}\n" for number in range(6000))
 
@@ -80,39 +79,3 @@ def test_only_results_of_calls_can_be_read() -> None:
 
     assert stored(journal, "tool:1:0") == LONG
     assert [stored(journal, handle) for handle in ("model:1", "tool:1:1", "tool:9:9", "")] == [None] * 4
-
-
-def test_a_run_stores_the_whole_and_tells_the_head() -> None:
-    done = world(calls(use("look")), says("Done."))
-    done.tool("look").answers.append(ToolResult(content=LONG))
-
-    done.ended()
-
-    assert done.step("tool:1:0").output == LONG
-    assert done.contents() == [shown(done.step("tool:1:0"))]
-    assert_sound(done)
-
-
-def test_so_does_the_message_after_a_queue() -> None:
-    done = world(calls(use("refund")), says("One waits."), says("Done."), mode=Mode.BATCH)
-    done.tool("refund").answers.append(ToolResult(content=LONG))
-
-    done.to_the_end(APPROVE)
-
-    assert done.step("effect:1:0").output == LONG
-    assert len(done.told()) < len(LONG)
-    assert "effect:1:0" in done.told()
-
-
-def test_and_a_call_that_a_person_changed() -> None:
-    done = world(calls(use("refund")), says("Done."))
-    done.parked()
-    done.verdicts.edit("1:0", {"id": "2"})
-    done.tool("refund").answers.append(ToolResult(content=LONG))
-
-    done.ended()
-
-    [content] = done.contents()
-    assert content.startswith("A person changed the arguments")
-    assert content.endswith("`find`.]")
-    assert len(content) < MOST_CHARACTERS

@@ -21,7 +21,7 @@ from runs.engine.types import (
     StopReason,
     ToolResult,
 )
-from tests.engine.helpers import APPROVE, WAITS, Workshop, World, assert_sound, limits, use, world
+from tests.loop.helpers import APPROVE, WAITS, Workshop, World, assert_sound, limits, use, world
 
 DOWN = ToolUnavailable("down")
 FAILURES = [ToolTimeout("late"), DOWN, ToolConnectionLost("cut")]

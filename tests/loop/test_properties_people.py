@@ -19,7 +19,7 @@ from runs.engine.types import (
     StepStatus,
     StopReason,
 )
-from tests.engine.helpers import APPROVE, HAPPENED, REJECT, World, assert_sound, limits, use, world
+from tests.loop.helpers import APPROVE, HAPPENED, REJECT, World, assert_sound, limits, use, world
 
 EXAMPLES = 10  # for the speed of the folder; turn it up after a change of the engine
 AGENTS = (("searcher", ""), ("writer", ""))

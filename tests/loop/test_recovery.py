@@ -26,7 +26,7 @@ from runs.engine.types import (
     StopReason,
     ToolGrant,
 )
-from tests.engine.helpers import POLICIES, WAITS, Answer, World, assert_sound, limits, then, use, world
+from tests.loop.helpers import POLICIES, WAITS, Answer, World, assert_sound, limits, then, use, world
 
 BAD: tuple[str, JsonObject] = ("shop__note", {"wrong": 1})
 UNKNOWN: tuple[str, JsonObject] = ("shop__fly", {"id": "1"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from runs.engine import recovery
 from runs.engine.fakes import calls, says
 from runs.engine.types import ActionStatus, StepStatus, StopReason
-from tests.engine.helpers import WAITS, World, assert_sound, use, world
-from tests.engine.test_recovery import ASKED, BAD, GOOD, QUESTION, UNKNOWN
+from tests.loop.helpers import WAITS, World, assert_sound, use, world
+from tests.loop.test_recovery import ASKED, BAD, GOOD, QUESTION, UNKNOWN
 
 
 def test_every_malformed_call_of_a_turn_is_mended() -> None:

@@ -20,7 +20,7 @@ from runs.engine.types import (
     StepKind,
     ToolResult,
 )
-from tests.engine.helpers import (
+from tests.loop.helpers import (
     APPROVE,
     DID_NOT_HAPPEN,
     HAPPENED,

@@ -21,7 +21,7 @@ from runs.engine.types import (
     StopReason,
     ToolResult,
 )
-from tests.engine.helpers import WAITS, assert_sound, limits, use, world
+from tests.loop.helpers import WAITS, assert_sound, limits, use, world
 
 
 def raw(given: Any, name: str = "shop__look") -> ModelReply:

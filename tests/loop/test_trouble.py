@@ -25,7 +25,7 @@ from runs.engine.types import (
     StopReason,
     Usage,
 )
-from tests.engine.helpers import WAITS, World, assert_sound, limits, use, world
+from tests.loop.helpers import WAITS, World, assert_sound, limits, use, world
 
 AT_ONCE = Parked(why="retry", retry_in_s=0)
 

@@ -15,7 +15,7 @@ from runs.engine.types import (
     StepKind,
     StopReason,
 )
-from tests.engine.helpers import APPROVE, Answer, World, assert_sound, then, use, world
+from tests.loop.helpers import APPROVE, Answer, World, assert_sound, then, use, world
 
 FIRST = ("m1", "Dana Okafor", "Only this week.")
 SECOND = ("m2", "Marco Ruiz", "And in Spanish.")

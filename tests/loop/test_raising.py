@@ -24,7 +24,7 @@ from runs.engine.types import (
     StopReason,
     Usage,
 )
-from tests.engine.helpers import APPROVE, REJECT, UNLIMITED, WAITS, Workshop, World, assert_sound, limits, use, world
+from tests.loop.helpers import APPROVE, REJECT, UNLIMITED, WAITS, Workshop, World, assert_sound, limits, use, world
 
 
 def looks(number: int, **agent: Any) -> World:

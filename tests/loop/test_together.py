@@ -22,7 +22,7 @@ from runs.engine.types import (
     ToolGrant,
     ToolResult,
 )
-from tests.engine.helpers import APPROVE, Workshop, World, assert_sound, use, world
+from tests.loop.helpers import APPROVE, Workshop, World, assert_sound, use, world
 
 TEN = [use("refund", id=str(number)) for number in range(1, 11)]
 INTENTS = [f"1:{index}" for index in range(10)]

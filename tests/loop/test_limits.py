@@ -23,7 +23,7 @@ from runs.engine.types import (
     ToolResult,
     Usage,
 )
-from tests.engine.helpers import UNLIMITED, WAITS, Workshop, World, assert_sound, limits, then, use, world
+from tests.loop.helpers import UNLIMITED, WAITS, Workshop, World, assert_sound, limits, then, use, world
 
 
 def busy(**also: object) -> World:

@@ -7,7 +7,7 @@ import pytest
 from runs.engine.fakes import calls, says
 from runs.engine.ports import PlanRefused
 from runs.engine.types import ActionStatus, Mode
-from tests.engine.helpers import WAITS, World, assert_sound, use, world
+from tests.loop.helpers import WAITS, World, assert_sound, use, world
 
 BATCH, DRY_RUN, INTERACTIVE = Mode.BATCH, Mode.DRY_RUN, Mode.INTERACTIVE
 REFUND = "shop.refund"

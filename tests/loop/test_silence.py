@@ -8,7 +8,7 @@ import pytest
 
 from runs.engine.fakes import calls, says
 from runs.engine.types import ActionStatus, ModelReply, RunStatus, StopReason
-from tests.engine.helpers import WAITS, World, assert_sound, use, world
+from tests.loop.helpers import WAITS, World, assert_sound, use, world
 
 GOOD = use("note")
 ASKED = "malformed:3"

@@ -24,7 +24,7 @@ from runs.engine.types import (
     StopReason,
     ToolGrant,
 )
-from tests.engine.helpers import (
+from tests.loop.helpers import (
     APPROVE,
     REJECT,
     WAITS,

@@ -26,7 +26,7 @@ from runs.engine.types import (
     StepStatus,
     StopReason,
 )
-from tests.engine.helpers import (
+from tests.loop.helpers import (
     APPROVE,
     DID_NOT_HAPPEN,
     HAPPENED,

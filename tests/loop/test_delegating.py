@@ -14,7 +14,7 @@ from runs.engine.delegating import DEEPEST, MOST_AT_ONCE, Delegate, budget_of
 from runs.engine.fakes import Crash, calls, says
 from runs.engine.ports import InvalidArguments
 from runs.engine.types import ActionStatus, JsonObject, Parked, RunStatus, StepKind, StepStatus, StopReason, Usage
-from tests.engine.helpers import Answer, World, assert_each_call_has_one_result, limits, use, world
+from tests.loop.helpers import Answer, World, assert_each_call_has_one_result, limits, use, world
 
 AGENTS = (("searcher", "Finds sources."), ("summariser", ""))
 WAITS = Parked(why="children")

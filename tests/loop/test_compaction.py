@@ -13,7 +13,7 @@ from runs.engine.context import CLEARED, NOTICE, Conversation
 from runs.engine.fakes import calls, says
 from runs.engine.ports import ModelError
 from runs.engine.types import JsonObject, ModelReply, ModelRequest, StepKind, StopReason, ToolResult, Usage
-from tests.engine.helpers import World, assert_each_call_has_one_result, limits, use, world
+from tests.loop.helpers import World, assert_each_call_has_one_result, limits, use, world
 
 LONG = "Found it. " * 200
 

@@ -12,7 +12,7 @@ from runs.engine.context import NOTICE
 from runs.engine.fakes import calls, says
 from runs.engine.ports import ModelError
 from runs.engine.types import JsonObject, RunStatus, StepKind, StepStatus, StopReason
-from tests.engine.helpers import limits, use, world
+from tests.loop.helpers import limits, use, world
 
 
 def plan_text(*titles: str) -> str:

@@ -9,7 +9,7 @@ from runs.engine.fakes import calls, says
 from runs.engine.ports import Interrupted, ModelError
 from runs.engine.trouble import LONGEST_RETRY_S, MOST_TRIES, OPTIONAL_TRIES
 from runs.engine.types import ModelReply, ModelRequest, Parked, RunStatus, Step, StepKind, StepStatus, StopReason
-from tests.engine.helpers import WAITS, Answer, World, assert_sound, limits, then, use, world
+from tests.loop.helpers import WAITS, Answer, World, assert_sound, limits, then, use, world
 
 
 def overloaded(after: float | None = None) -> ModelError:
