@@ -95,3 +95,20 @@ class Note(models.Model):
 
     def __str__(self) -> str:
         return self.text[:40]
+
+
+class MetaNumber(models.Model):
+    """A number in a run's metadata, so that a search can compare it. `name` is the words of its name with blanks
+    between. Written by `documents.py` with the run's document."""
+
+    id = models.BigAutoField(primary_key=True)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+", db_index=False)
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="meta_numbers")
+    name = models.CharField(max_length=120)
+    value = models.FloatField()
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "name", "value"], name="meta_number")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}"

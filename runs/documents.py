@@ -7,12 +7,15 @@ texts, names it; `index_missing` is for rows from before there were documents.
 from __future__ import annotations
 
 import datetime as dt
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from runs.asked import MetaNumber
 from runs.models import Run, SearchDocument, Step
 from runs.words import spelled, text_of, words
 
@@ -22,6 +25,8 @@ MOST_TEXT = 256_000
 END, EQUALS = "\N{PILCROW SIGN}", "\N{BROKEN BAR}"
 """Stand round and within each piece of metadata. No word holds them, so names and values are compared whole."""
 
+MOST_NAME = 120
+_A_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,12})?", re.ASCII)
 _TEXTS = ("error", "reasoning", "output", "input")
 AT_ONCE = 500
 RECENT = dt.timedelta(hours=1)
@@ -31,6 +36,17 @@ def write_run(run: Run) -> None:
     """With the run's own row."""
     document = run_document(run)
     SearchDocument.objects.bulk_create([document])
+    numbers = numbers_in(run.metadata)
+    MetaNumber.objects.bulk_create(
+        [MetaNumber(team_id=run.team_id, run_id=run.id, name=name, value=value) for name, value in numbers]
+    )
+
+
+def rewrite_run(run: Run) -> None:
+    """After its own texts were changed."""
+    SearchDocument.objects.filter(run=run, seq=0).delete()
+    MetaNumber.objects.filter(run=run).delete()
+    write_run(run)
 
 
 def write_step(run: Run, step: Step, payload: Any) -> None:
@@ -121,6 +137,25 @@ _NOTHING = _Nothing()
 def metadata_words(name: str, value: Any) -> str:
     """How one piece of metadata stands in the run's document."""
     return spelled([END, *words(name), EQUALS, *words(str(value)), END])
+
+
+def numbers_in(metadata: dict[str, Any]) -> list[tuple[str, float]]:
+    """The numbers in metadata with the words of their names, those written as text included."""
+    lists = ((name, value if isinstance(value, list) else [value]) for name, value in metadata.items())
+    each = ((name, item) for name, items in lists for item in items)
+    numbers = ((" ".join(words(name))[:MOST_NAME], _number(item)) for name, item in each)
+    return [(name, number) for name, number in numbers if number is not None]
+
+
+def _number(item: Any) -> float | None:
+    is_number = isinstance(item, int | float) and not isinstance(item, bool)
+    if not is_number and not (isinstance(item, str) and _A_NUMBER.fullmatch(item)):
+        return None
+    try:
+        number = float(item)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _metadata(metadata: dict[str, Any]) -> str:

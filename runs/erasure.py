@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from accounts import receipts
 from accounts.models import ApiToken, Membership, Receipt, SignInLink, User
-from runs.asked import Note, RunMessage
+from runs.asked import MetaNumber, Note, RunMessage
 from runs.models import Run, SearchDocument, Step, StepPayload
 
 ERASED = "[erased]"
@@ -68,6 +68,7 @@ def _erase_texts(user: User) -> None:
     runs = Run.objects.filter(owner=user)
     steps = Step.objects.filter(run__in=runs)
     SearchDocument.objects.filter(run__in=runs).delete()
+    MetaNumber.objects.filter(run__in=runs).delete()
     StepPayload.objects.filter(step__in=steps).update(input=None, output=None, reasoning="", error="", sealed=None)
     steps.update(title=ERASED, summary="")
     runs.update(task=ERASED, result="", stop_detail="", plan=None, metadata={}, sealed=None)

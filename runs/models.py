@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from accounts.ids import new_id
 from accounts.models import Team
-from runs.asked import Chosen, Note, Rung, RunMessage  # noqa: F401  (Django finds an app's models here)
+from runs.asked import Chosen, MetaNumber, Note, Rung, RunMessage  # noqa: F401  (Django finds an app's models here)
 from runs.engine.breakers import State
 from runs.engine.types import ActionStatus, Execution, Mode, Risk, RunStatus, StepKind, StepStatus, StopReason
 

@@ -225,8 +225,7 @@ def _erase_runs(run_ids: Sequence[uuid.UUID], text: Text) -> None:
                 setattr(run, name, nothing)
         run.sealed = None
         run.save(update_fields=[*RUN_TEXTS, "sealed"])
-        SearchDocument.objects.filter(run=run, seq=0).delete()
-        documents.write_run(run)
+        documents.rewrite_run(run)
 
 
 # --- where it stands -------------------------------------------------------------------------------------------------

@@ -24,12 +24,15 @@ class Type(StrEnum):
     COUNT = "count"
     SCORE = "score"
     PERCENT = "percent"
+    NUMBER = "number"
     TIME = "time"
     RUN = "run"  # number or id
     ID = "id"
 
 
-ORDERED = frozenset({Type.LEVEL, Type.MONEY, Type.DURATION, Type.COUNT, Type.SCORE, Type.PERCENT, Type.TIME})
+ORDERED = frozenset(
+    {Type.LEVEL, Type.MONEY, Type.DURATION, Type.COUNT, Type.SCORE, Type.PERCENT, Type.NUMBER, Type.TIME}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,12 @@ def read_value(field: Field, raw: str) -> Value:
 
 def _money(field: Field, raw: str) -> Decimal:
     return _number(raw.removeprefix("$"), f"{field.name} takes dollars, such as 0.50", scale=9)
+
+
+def _plain_number(field: Field, raw: str) -> Decimal:
+    message = f"{field.name}.{field.key} is compared with a number, such as 5 or 0.5"
+    number = _number(raw.removeprefix("-"), message)
+    return -number if raw.startswith("-") else number
 
 
 def _score(field: Field, raw: str) -> Decimal:
@@ -193,6 +202,7 @@ _READERS: dict[Type, Callable[[Field, str], Value]] = {
     Type.MONEY: _money,
     Type.SCORE: _score,
     Type.PERCENT: _percent,
+    Type.NUMBER: _plain_number,
     Type.COUNT: _count,
     Type.DURATION: _duration_ms,
     Type.RUN: _run,

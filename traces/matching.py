@@ -33,12 +33,13 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
 from accounts.models import Team
-from runs.asked import Note
-from runs.documents import END, EQUALS
+from runs.asked import MetaNumber, Note
+from runs.documents import END, EQUALS, MOST_NAME
 from runs.engine.types import ENDED, RunStatus
 from runs.models import Action, Batch, Run, SearchDocument
 from runs.words import words
 from traces import names, step_matching, text_index
+from traces.fields import Type
 from traces.scope import Scope
 from traces.step_matching import number
 from traces.text_index import Requirement
@@ -285,10 +286,25 @@ def _plan(term: Term, scope: Scope) -> Q:
 
 
 def _meta(term: Term, scope: Scope) -> Q:
+    if term.field.type == Type.NUMBER:
+        return _meta_number(term, scope)
     texts = metadata_texts(term)
     return _some_document(
         scope, Q(seq=0) & reduce(or_, (text_index.holds(text, ("about",)) for text in texts)), [tuple(texts)]
     )
+
+
+def _meta_number(term: Term, scope: Scope) -> Q:
+    holds = Q(name=meta_name(term)) & number(term, "value", float)
+    found = MetaNumber.objects.filter(holds, team=scope.team_id).order_by()
+    if text_index.are_few(found):
+        return these(found.values_list("run_id", flat=True))
+    scope.walks = True
+    return Q(Exists(MetaNumber.objects.filter(holds, run=OuterRef("pk"))))
+
+
+def meta_name(term: Term) -> str:
+    return " ".join(words(term.field.key))[:MOST_NAME]
 
 
 def metadata_texts(term: Term) -> list[Text]:

@@ -20,7 +20,7 @@ from runs.models import Action, Run, SearchDocument
 from runs.words import words
 from traces import names, text_index
 from traces.fields import Type
-from traces.matching import counted, metadata_texts
+from traces.matching import counted, meta_name, metadata_texts
 from traces.step_matching import levels, statuses
 from traces.text_index import needle
 from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
@@ -40,6 +40,7 @@ class Facts:
     batches: frozenset[uuid.UUID]
     children: int
     notes: tuple[Note, ...]
+    numbers: tuple[tuple[str, float], ...]
     now: dt.datetime
 
     def document(self, seq: int) -> SearchDocument | None:
@@ -54,7 +55,7 @@ def gather(runs: QuerySet[Run], now: dt.datetime) -> list[Facts]:
     """Of at most MOST_AT_ONCE runs, in a constant number of queries."""
     found = list(
         runs.select_related("team", "agent", "agent_version", "owner", "parent", "forked_from").prefetch_related(
-            "documents__step", "actions__decided_by", "batches", "children", "notes__author"
+            "documents__step", "actions__decided_by", "batches", "children", "notes__author", "meta_numbers"
         )[:MOST_AT_ONCE]
     )
     return [
@@ -65,6 +66,7 @@ def gather(runs: QuerySet[Run], now: dt.datetime) -> list[Facts]:
             batches=frozenset(batch.id for batch in run.batches.all()),
             children=len(run.children.all()),
             notes=tuple(run.notes.all()),
+            numbers=tuple((number.name, number.value) for number in run.meta_numbers.all()),
             now=now,
         )
         for run in found
@@ -296,6 +298,8 @@ def _plan(term: Term, facts: Facts) -> bool:
 
 
 def _meta(term: Term, facts: Facts) -> bool:
+    if term.field.type == Type.NUMBER:
+        return any(_compare(term, value, float) for name, value in facts.numbers if name == meta_name(term))
     own = facts.document(0)
     return own is not None and any(_has_text(own, text, ("about",)) for text in metadata_texts(term))
 

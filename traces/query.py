@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 from runs.words import words
@@ -51,6 +52,7 @@ _BY = re.compile(r"\|\s*by\s+", re.IGNORECASE)
 _MISPLACED = re.compile(r"([A-Za-z_]+)(>=|<=|>|<|=)(.+)")
 _OPS = {">=": Op.GTE, "<=": Op.LTE, ">": Op.GT, "<": Op.LT, "=": Op.EXACT}
 _OP = re.compile(r">=|<=|>|<|=")
+_COMPARES = re.compile(r"[<>]|\[|-?[0-9][0-9.]*\.\.-?[0-9]", re.ASCII)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
@@ -265,6 +267,8 @@ class _Parser:
 
     def _compared(self, field: Field, start: int) -> Term:
         value_at = self.at
+        if field.name == "meta" and _COMPARES.match(self.text, self.at):
+            field = replace(field, type=Type.NUMBER)
         op, pairs = self._value(field)
         raws = [raw for raw, _ in pairs]
         try:

@@ -98,7 +98,7 @@ def _shown(field: Field, value: Value) -> str:
         return _span_words(value)
     if field.type == Type.COUNT:
         return f"{value:,}"
-    if field.type == Type.SCORE:
+    if field.type in (Type.SCORE, Type.NUMBER):
         return _plain(value)
     if field.type == Type.RUN:
         return f"R-{value}" if str(value).isdigit() else str(value)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts import receipts
 from accounts.models import Team
-from runs.asked import Note, RunMessage
+from runs.asked import MetaNumber, Note, RunMessage
 from runs.models import Run, SearchDocument, Step
 from runs.stale import hour_of
 from traces import rollup
@@ -73,6 +73,7 @@ def prune(team: Team, older_than: dt.timedelta, *, write: bool = True) -> Pruned
 
 def _empty(run_ids: list[uuid.UUID]) -> int:
     SearchDocument.objects.filter(run_id__in=run_ids).delete()
+    MetaNumber.objects.filter(run_id__in=run_ids).delete()
     RunMessage.objects.filter(run_id__in=run_ids).update(text=GONE, sealed=None)
     Note.objects.filter(run_id__in=run_ids).delete()
     steps = Step.objects.filter(run_id__in=run_ids)

@@ -285,7 +285,7 @@ _RUN_FIELDS = (
     ),
     _is("team", Type.NAME, "the team", "name"),
     _is("tag", Type.NAME, "a tag", "metadata tag or tags"),
-    _is("meta", Type.NAME, "the metadata “{key}”", "meta.customer:ana"),
+    _is("meta", Type.NAME, "the metadata “{key}”", "meta.customer:ana, meta.items:>5"),
     Field(
         name="has",
         type=Type.CHOICE,

@@ -38,6 +38,13 @@ from traces.vocabulary import FIELDS, STEP_FIELDS
 
 NOW = T0 + dt.timedelta(hours=9)
 WORDS = ("refund", "late", "parcel", "ORD-7", "Zoë", "ana@harborpine.example", "84.00", "退款", "returned", "x1")
+METADATA: tuple[dict[str, Any], ...] = (
+    {},
+    {"customer": "Ana Lima"},
+    {"tags": ["vip", "late one"], "n": 7},
+    {"n": "2.5"},
+    {"N": [-3, 40]},
+)
 TOOLS = ("shop.issue_refund", "shop.get_order", "Web.Search", "carrier_track")
 MODELS = ("claude-sonnet-5-5", "claude-haiku-5-5")
 
@@ -76,7 +83,7 @@ def make_some_run(chance: random.Random, agents: list[Agent], people: list[User]
         mode=chance.choice(("batch", "dry_run")),
         status=status if status != "running" else chance.choice(("running", "waiting", "queued")),
         stop_reason=reason,
-        metadata=chance.choice(({}, {"customer": "Ana Lima"}, {"tags": ["vip", "late one"], "n": 7})),
+        metadata=chance.choice(METADATA),
         parent=chance.choice(earlier) if earlier and chance.random() < 0.2 else None,
         forked_from=chance.choice(earlier) if earlier and chance.random() < 0.2 else None,
         max_cost_usd=chance.choice((None, Decimal("0.05"), Decimal(1))),
@@ -181,8 +188,9 @@ def terms(fields: dict[str, Field]) -> st.SearchStrategy[str]:
 
 
 texts = st.sampled_from([*WORDS, '"late parcel"', "par*", "zoe", "款", "R-4", "ord", '"ORD 7"', "nowhere"])
+NAMED = ("meta.customer:ana*", 'meta.customer:"ana lima"', "meta.customer:ana")
 metadata = st.sampled_from(
-    ["meta.customer:ana*", 'meta.customer:"ana lima"', "meta.customer:ana", "meta.n:7", "meta.x:*"]
+    [*NAMED, "meta.n:7", "meta.x:*", "meta.n:>5", "meta.n:<=2.5", "meta.n:[-5 TO 3]", "meta.n:1..9"]
 )
 
 

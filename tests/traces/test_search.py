@@ -26,6 +26,7 @@ from traces.limits import TookTooLong, bounded
 from traces.overview import overview
 from traces.query import parse
 from traces.search import BadCursor, Page, search
+from traces.tree import QueryError
 
 NOW = T0 + dt.timedelta(hours=2)
 HOUR = dt.timedelta(hours=1)
@@ -404,3 +405,34 @@ def test_it_is_said_that_the_end_of_long_steps_is_not_searched(
     SearchDocument.objects.update(cut=False)
     assert said not in client.get("/traces/?q=depot").content.decode()
     assert "Only the first" not in client.get(f"/traces/{run.id}/steps/1/").content.decode()
+
+
+# --- numbers in metadata ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("meta.items:>5", [1, 4]),
+        ("meta.items:>=5", [1, 2, 4]),
+        ("meta.items:<5", [3]),
+        ("meta.items:[5 TO 12]", [1, 2]),
+        ("meta.items:-5..5", [2, 3]),
+        ("meta.Items:<-1", [3]),
+        ("meta.order_id:>1", [1]),
+        ("meta.other:>0", []),
+        ("-meta.items:>5", [2, 3, 5]),
+        ("meta.items:12", [1]),
+    ],
+)
+def test_numbers_in_metadata_are_compared(agent: Agent, dana: User, q: str, found: list[int]) -> None:
+    known: list[dict[str, Any]] = [{"items": 12, "order-id": "7"}, {"items": "5"}, {"items": [-2.5]}, {"Items": 1e300}]
+    for metadata in (*known, {"items": "5 boxes"}):
+        make_run(agent, dana, metadata=metadata)
+    assert sorted(numbers(dana, q)) == found
+
+
+def test_a_word_is_no_number_to_compare_metadata_with(agent: Agent, dana: User) -> None:
+    with pytest.raises(QueryError, match="compared with a number"):
+        find(dana, "meta.items:>many")
+    assert parse("meta.items:>=2.50", NOW).reading == "Runs where the metadata “items” is at least 2.50"
