@@ -357,9 +357,9 @@ class Hands:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal) -> Step:
-        begun = self._step(
-            StepKind.TOOL, refusal.tool or "unnamed tool", input=refusal.args, reasoning=refusal.reasoning
-        )
+        # What a model calls a tool that is none is text like any other: it makes no title.
+        title = refusal.tool if refusal.tool in self.tools else "unknown tool"
+        begun = self._step(StepKind.TOOL, title, input=refusal.args, reasoning=refusal.reasoning)
         begun = replace(
             begun,
             tool=refusal.tool,

@@ -131,7 +131,7 @@ def malformed_question(place: str, tool: str, known: bool, args: JsonObject, rea
     ways = "Correct the call, write a hint that the agent reads, or stop the run."
     return Question(
         key=f"malformed:{place}",
-        title=f"A call of {tool or 'a tool'} does not work",
+        title=f"A call of {tool if known else 'an unknown tool'} does not work",
         text=f"The agent tried to call {tool or 'a tool'} again and again, and its call cannot be used. {reason} "
         f"{ways if known else 'Write a hint that the agent reads, or stop the run.'}",
         tried=tuple(tried),

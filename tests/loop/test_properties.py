@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -135,8 +136,9 @@ def decide(done: World, verdicts: list[ActionStatus], truths: list[ActionStatus]
         done.verdicts.decide(verdicts.pop() if verdicts else APPROVE, action.intent)
 
 
-def lived(life: Life) -> tuple[World, Finished]:
+def lived(life: Life, prepare: Callable[[World], object] = lambda done: None) -> tuple[World, Finished]:
     done, verdicts, truths, crashes = born(life), list(life.verdicts), list(life.truths), list(life.crashes)
+    prepare(done)
     for _ in range(150):
         if done.fuse.left is None and crashes:
             done.fuse.left = crashes.pop()

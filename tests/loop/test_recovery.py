@@ -125,7 +125,7 @@ def test_only_a_call_of_a_known_tool_can_be_corrected(known: bool) -> None:
     assert (question.key, question.tried) == ("malformed:3", ("told",))
     assert (question.tool, question.args) == (("shop.pay", {"x": 1}) if known else ("", None))
     assert ("Correct the call" in question.text) is known
-    assert recovery.malformed_question("3", "", False, {}, "", []).title == "A call of a tool does not work"
+    assert recovery.malformed_question("3", "", False, {}, "", []).title == "A call of an unknown tool does not work"
 
 
 @pytest.mark.parametrize(("said", "tried"), [("No.", ("It said: No.",)), ("", ())])
