@@ -313,6 +313,9 @@ class _Deciding:
         problem = _misfit(line, action)
         if problem:
             return self._invalid(line, problem)
+        action.run = self.run
+        if line.verdict in (Verdict.APPROVE, Verdict.EDIT) and audit.is_contradicted(action):
+            return self._invalid(line, "This is not what was proposed: somebody changed it in the database.")
         match line.verdict:
             case Verdict.APPROVE:
                 return self._approve(line, action)
@@ -340,9 +343,6 @@ class _Deciding:
             return self._approve_edited(line, action)
         if digest_of(action) != action.digest:
             return self._invalid(line, "The stored arguments are not what the digest was made of, so nothing can run.")
-        action.run = self.run
-        if audit.is_contradicted(action):
-            return self._invalid(line, "This is not what was proposed: somebody changed it in the database.")
         votes = [decision for decision in action.decisions.all() if decision.verdict == Verdict.APPROVE]
         own = next((vote for vote in votes if vote.actor_id == self.access.user.id), None)
         if own is not None:
@@ -358,7 +358,6 @@ class _Deciding:
 
     def _answer(self, line: Line, action: Action) -> Outcome:
         """A text, or a corrected call, or both. The call is no approval: it is routed like any other."""
-        action.run = self.run
         try:
             editing.check_answer(action, line.args)
         except InvalidArguments as invalid:
@@ -380,7 +379,6 @@ class _Deciding:
     def _edit(self, line: Line, action: Action) -> Outcome:
         if action.status != ActionStatus.PENDING:
             return self._invalid(line, "Only an action that waits for approval can be changed.")
-        action.run = self.run
         try:
             edit = editing.prepare(action, line.args or {})
         except InvalidArguments as invalid:

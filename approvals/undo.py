@@ -40,7 +40,7 @@ def revoke(access: Access, batch_id: uuid.UUID | str, lines: Sequence[Taken], *,
         run = Run.objects.select_for_update(of=("self",), no_key=True).get(id=batch.run_id)
         may = access.may(Right.DECIDE) and still_may(access.user.id, access.team.id, Right.DECIDE)
         opens = may and run.status in HELD and not Step.objects.filter(run=run, key=f"waited:{batch.key}").exists()
-        found = Action.objects.filter(batch=batch).select_related("decided_by", "superseded_by")
+        found = Action.objects.filter(batch=batch).select_related("decided_by", "superseded_by", "run")
         actions = {action.id: action for action in found}
         outcomes = [_one(access, may, line, actions.get(line.action), batch, opens, channel) for line in lines]
         if any(outcome.result is Result.APPLIED for outcome in outcomes):
@@ -61,6 +61,8 @@ def _one(
     if line.digest != action.digest:
         return _said(action, Result.STALE, "This action is not the one that was shown; look at it as it is now.")
     now = timezone.now()
+    # What was changed in the database is not asked anew as if it had been proposed so.
+    opens = opens and not audit.is_contradicted(action)
     if action.decided_by is None or not lifecycle.revoke(action.id, action.digest, by=access.user, at=now):
         action.refresh_from_db()
         return _said(action, Result.ALREADY_DECIDED, f"This can't be taken back: it is {action.status}.")

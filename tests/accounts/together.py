@@ -18,7 +18,7 @@ class Race(Protocol):
 
 
 @contextmanager
-def racing(most: int) -> Iterator[Race]:
+def racing(most: int, patience_s: float = PATIENCE_S) -> Iterator[Race]:
     """Calls all at the same moment, each in a thread with a connection of its own; results or errors, in order. Threads
     and connections stay, so that what a repetition costs is the race."""
     with ThreadPoolExecutor(most) as pool:
@@ -26,7 +26,7 @@ def racing(most: int) -> Iterator[Race]:
         def race(*calls: Callable[[], Any]) -> list[Any]:
             barrier = threading.Barrier(len(calls))
             running = [pool.submit(_start, barrier, call) for call in calls]
-            return [each.result(PATIENCE_S) for each in running]
+            return [each.result(patience_s) for each in running]
 
         try:
             yield race

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db import IntegrityError, connection, transaction
 
 from accounts import receipts
 from accounts.models import Receipt, Team
-from approvals import evidence, inbox
+from approvals import evidence, inbox, undo
 from approvals.evidence import verify
 from approvals.inbox import Result
 from approvals.models import Decision, Verdict
+from approvals.undo import Taken
 from runs import audit
 from runs.engine.types import ActionStatus
 from runs.models import Action, Batch
@@ -180,10 +182,24 @@ def test_what_was_changed_before_the_decision_cannot_be_approved(world: World, c
     Action.objects.filter(id=update.id).update(**change)
 
     (outcome,) = decide(world, "approver", batch, approve(update))
+    (edited,) = decide(world, "approver", batch, edit(update, changes={"note": "x"}))
 
-    assert outcome.result is Result.INVALID
+    assert outcome.result is edited.result is Result.INVALID
     assert "changed it in the database" in outcome.detail
     assert_untouched(update)
+
+
+def test_what_was_changed_after_the_approval_is_taken_back_for_good(world: World, settings: LazySettings) -> None:
+    """It is not asked anew, with the change in it, as if somebody had proposed it so."""
+    settings.AGENTSITE_UNDO_SECONDS = 60
+    batch, (refund, *_) = recorded(world)
+    decide(world, "approver", batch, approve(refund))
+    Action.objects.filter(id=refund.id).update(needed=0)
+
+    (outcome,) = undo.revoke(world.access("approver"), batch.id, [Taken(refund.id, refund.digest)], channel="web")
+
+    assert (outcome.result, outcome.superseded_by) == (Result.APPLIED, None)
+    assert Action.objects.filter(supersedes=refund).count() == 0
 
 
 @pytest.mark.parametrize("fits", [False, True], ids=["payload alone", "payload and hash"])

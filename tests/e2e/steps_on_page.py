@@ -33,6 +33,6 @@ def card(page: Page, title: str) -> Locator:
 
 def see_all(page: Page) -> None:
     """A person scrolls through the batch: what was not on screen can't be approved."""
-    for mark in page.locator("#batch [data-end]").all():
+    for mark in page.locator("#batch .action-title, #batch [data-end]").all():
         mark.scroll_into_view_if_needed()
     expect(page.locator("[data-approve] [data-label]")).not_to_contain_text("See the")

@@ -68,11 +68,11 @@ def test_twenty_people_decide_everything_at_once(
             said += [(people[place].user.username, {**result, "verdict": verdict}) for result in results]
         return said
 
-    with racing(PEOPLE) as race:
+    with racing(PEOPLE, 600) as race:
         began = time.perf_counter()
         answers = race(*[partial(decide_all, place) for place in range(PEOPLE)])
         decided = time.perf_counter() - began
-    with racing(WORKERS) as race:
+    with racing(WORKERS, 600) as race:
         began = time.perf_counter()
         failures = race(*[partial(carry_out, runs, place) for place in range(WORKERS)])
         executed = time.perf_counter() - began

@@ -23,7 +23,14 @@ from tests.flows.shop import LocalShop
 from tests.running import NOTE, REFUND, advance, launch, open_batch, results_sent, tool, uses
 
 REFUNDS = tool(REFUND, order="48213", amount=84.0, reason="dented in transit")
-CUSTOMERS = ("C-20802", "C-20871", "C-20917", "C-20944")
+CUSTOMERS = tuple(f"C-3000{number}" for number in range(10))
+
+
+@pytest.fixture
+def shop(shop: LocalShop) -> LocalShop:
+    for customer in CUSTOMERS:
+        shop.change("INSERT INTO customers VALUES (?, 'Ines Carvalho', 'i@example.com', 'email', 0, '', 1)", customer)
+    return shop
 
 
 def notes(count: int) -> list[object]:
@@ -32,9 +39,9 @@ def notes(count: int) -> list[object]:
     ]
 
 
-def four_notes(crew: Access, shop: LocalShop, model: Model, execution: Execution) -> Run:
-    """Four record changes, all approved under a mode; the third one is refused by the shop itself."""
-    model.says(uses(*notes(4)), "Four wait.", "Done.")  # type: ignore[arg-type]
+def ten_notes(crew: Access, shop: LocalShop, model: Model, execution: Execution) -> Run:
+    """Ten record changes, all approved under a mode; the third one is refused by the shop itself."""
+    model.says(uses(*notes(10)), "Ten wait.", "Done.")  # type: ignore[arg-type]
     run = advance(launch(crew))
     calls: list[str] = []
 
@@ -53,15 +60,15 @@ def four_notes(crew: Access, shop: LocalShop, model: Model, execution: Execution
 @pytest.mark.parametrize(
     ("execution", "statuses"),
     [
-        (Execution.INDEPENDENT, ["succeeded", "succeeded", "failed", "succeeded"]),
-        (Execution.STOP_ON_FAILURE, ["succeeded", "succeeded", "failed", "cancelled"]),
-        (Execution.ALL_OR_NOTHING, ["cancelled", "cancelled", "failed", "cancelled"]),
+        (Execution.INDEPENDENT, ["succeeded", "succeeded", "failed", *["succeeded"] * 7]),
+        (Execution.STOP_ON_FAILURE, ["succeeded", "succeeded", "failed", *["cancelled"] * 7]),
+        (Execution.ALL_OR_NOTHING, ["cancelled", "cancelled", "failed", *["cancelled"] * 7]),
     ],
 )
 def test_a_failure_in_the_middle(
     crew: Access, shop: LocalShop, model: Model, execution: Execution, statuses: list[str]
 ) -> None:
-    run = advance(four_notes(crew, shop, model, execution))
+    run = advance(ten_notes(crew, shop, model, execution))
 
     assert run.status == "completed"
     assert list(run.actions.order_by("position").values_list("status", flat=True)) == statuses
