@@ -14,11 +14,14 @@ from django.utils import timezone
 from accounts.access import Access, rows
 from approvals import inbox
 from approvals.inbox import Line, Outcome
+from approvals.undo import Taken, revoke
 from runs.engine.types import ActionStatus, Risk
 from runs.models import Action
+from runs.previews import counted
 
 PAGE = 100
 TYPES = ("amount", "email", "record", "table", "file", "http", "arguments")
+TOGETHER = dt.timedelta(seconds=5)
 HEAVY = ("preconditions", "result")
 
 
@@ -94,11 +97,57 @@ def decide(access: Access, lines: Sequence[Line], versions: Mapping[uuid.UUID, i
             version = versions.get(batch_id, 1)
             for outcome in inbox.decide(access, batch_id, version, mine, channel="web", from_list=True):
                 outcomes[outcome.action] = outcome
-    gone = inbox.Result.INVALID
-    return [
-        outcomes.get(line.action) or Outcome(action=line.action, result=gone, detail="There is no such action.")
-        for line in lines
-    ]
+    return [outcomes.get(line.action) or _unknown(line.action) for line in lines]
+
+
+def take_back(access: Access, lines: Sequence[Taken]) -> list[Outcome]:
+    """One outcome a line, in their order: each batch by itself, as far as each action's own window allows."""
+    found = rows(access, Action).filter(id__in=[line.action for line in lines], batch__isnull=False)
+    batch_of = dict(found.values_list("id", "batch_id"))
+    outcomes: dict[uuid.UUID, Outcome] = {}
+    for batch_id in dict.fromkeys(batch_of.values()):
+        if batch_id is not None:
+            mine = [line for line in lines if batch_of.get(line.action) == batch_id]
+            outcomes |= {outcome.action: outcome for outcome in revoke(access, batch_id, mine, channel="web")}
+    return [outcomes.get(line.action) or _unknown(line.action) for line in lines]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was approved together and has not begun: it can be taken back together. Never empty."""
+
+    actions: tuple[Action, ...]
+
+    @property
+    def lead(self) -> str:
+        runs = len({action.run_id for action in self.actions})
+        number = counted(len(self.actions), "action", "actions")
+        return f"{number} in {counted(runs, 'run', 'runs')} approved." if runs > 1 else f"{number} approved."
+
+    @property
+    def first(self) -> dt.datetime | None:
+        return min((action.starts_at for action in self.actions if action.starts_at), default=None)
+
+    @property
+    def last(self) -> dt.datetime | None:
+        return max((action.starts_at for action in self.actions if action.starts_at), default=None)
+
+    @property
+    def begins_together(self) -> bool:
+        """Batches are decided one after another: moments apart is together."""
+        return self.first is not None and self.last is not None and self.last - self.first < TOGETHER
+
+
+def held(access: Access, outcomes: Sequence[Outcome]) -> Held | None:
+    """Of what was approved just now."""
+    approved = [outcome.action for outcome in outcomes if outcome.result is inbox.Result.APPLIED]
+    found = rows(access, Action).filter(id__in=approved, status=ActionStatus.APPROVED, starts_at__gt=timezone.now())
+    actions = tuple(found.only("id", "digest", "run_id", "starts_at").order_by("starts_at", "id"))
+    return Held(actions) if actions else None
+
+
+def _unknown(action: uuid.UUID) -> Outcome:
+    return Outcome(action=action, result=inbox.Result.INVALID, detail="There is no such action.")
 
 
 def _amount(text: str) -> Decimal | None:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import Right
 from accounts.http import HttpRequest
-from approvals import across, presenter, seen
+from approvals import across, forms, presenter, seen
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
 from runs.engine.types import Risk
@@ -41,11 +41,33 @@ def decide(request: HttpRequest) -> HttpResponse:
     outcomes = across.decide(request.access, lines, versions) if lines else []
     if not lines:
         messages.warning(request, "Nothing is selected, so nothing was decided.")
-    applied = sum(outcome.result is Result.APPLIED for outcome in outcomes)
-    if applied:
-        word = "approved" if verdict is Verdict.APPROVE else "rejected"
-        messages.success(request, f"{applied} of {len(outcomes)} {word}.")
-    return _page(request, request.POST, outcomes=outcomes)
+    applied = [outcome for outcome in outcomes if outcome.result is Result.APPLIED]
+    half = sum(outcome.counts_only for outcome in applied)
+    word = "approved" if verdict is Verdict.APPROVE else "rejected"
+    held = across.held(request.access, applied) if verdict is Verdict.APPROVE else None
+    if len(applied) > half and not (held and len(held.actions) == len(outcomes)):
+        messages.success(request, f"{len(applied) - half} of {len(outcomes)} {word}.")
+    if half:
+        messages.success(request, f"{half} of {len(outcomes)} waiting for a second person.")
+    return _page(request, request.POST, outcomes=outcomes, held=held)
+
+
+@require_POST
+def undo(request: HttpRequest) -> HttpResponse:
+    """Takes back what was approved together, as far as it has not begun; says of the rest why not."""
+    request.access.require(Right.DECIDE)
+    try:
+        taken = forms.read_taken(request.POST)
+    except ValueError:
+        return HttpResponseBadRequest("This form is not one that the page shows. Nothing was changed.")
+    outcomes = across.take_back(request.access, taken)
+    back = sum(outcome.result is Result.APPLIED for outcome in outcomes)
+    if back:
+        words = "1 approval was" if back == 1 else f"{back} approvals were"
+        messages.success(request, f"{words} taken back. Nothing of it has run.")
+    elif not outcomes:
+        messages.warning(request, "There was nothing to take back.")
+    return _page(request, request.POST, outcomes=outcomes, lead="Not taken back:")
 
 
 def _line(request: HttpRequest, action: uuid.UUID, verdict: Verdict) -> Line:
@@ -56,7 +78,13 @@ def _line(request: HttpRequest, action: uuid.UUID, verdict: Verdict) -> Line:
     )
 
 
-def _page(request: HttpRequest, asked: Any, outcomes: list[Outcome] | None = None) -> HttpResponse:
+def _page(
+    request: HttpRequest,
+    asked: Any,
+    outcomes: list[Outcome] | None = None,
+    held: across.Held | None = None,
+    lead: str = "Not decided:",
+) -> HttpResponse:
     wanted = across.read(asked)
     found = across.waiting(request.access, wanted)
     total = found.count()
@@ -79,6 +107,8 @@ def _page(request: HttpRequest, asked: Any, outcomes: list[Outcome] | None = Non
         "agents": across.agents(request.access),
         "risks": list(Risk),
         "types": across.TYPES,
+        "held": held,
+        "lead": lead,
         "refused": Counter(outcome.detail for outcome in refused).items(),
         "reasons": presenter.reasons(),
         "may_decide": request.access.may(Right.DECIDE),

@@ -24,6 +24,7 @@ urlpatterns = [
     path("", views.inbox_page, name="inbox"),
     path("actions/", across_views.page, name="across"),
     path("actions/decide", across_views.decide, name="across_decide"),
+    path("actions/undo", across_views.undo, name="across_undo"),
     path("<uuid:batch_id>/", views.batch_page, name="batch"),
     path("<uuid:batch_id>/decide", views.decide, name="decide"),
     path("<uuid:batch_id>/undo", views.undo, name="undo"),

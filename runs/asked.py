@@ -19,6 +19,10 @@ class Chosen(models.Model):
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(auto_now_add=True)
     intents = models.JSONField()
+    before = models.JSONField(default=dict)  # how the run stood: put back when the choice is taken back in time
+    begins_at = models.DateTimeField(null=True)  # it can be taken back until then; null: it began at once
+    taken_back_at = models.DateTimeField(null=True)
+    taken_back_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
 
     team_path = "run__team_id"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Max
+from django.utils import timezone
 
 from accounts import receipts
 from accounts.access import Access, Right, get
-from runs import audit, lifecycle, live, previews, staleness
+from runs import audit, lifecycle, live, previews, staleness, timing
 from runs.asked import Chosen
 from runs.doorbell import ring
 from runs.engine.types import Mode, RunStatus, ToolPlan
@@ -54,11 +56,45 @@ def execute(access: Access, run_id: uuid.UUID | str, picks: Sequence[Pick]) -> l
         outcomes = [_outcome(run, pick, rows.get(pick.action), times[pick.action]) for pick in picks]
         chosen = {outcome.action for outcome in outcomes if outcome.outcome == "applied"}
         if chosen:
-            if not lifecycle.execute_dry_run(run.id):
-                run.refresh_from_db()
+            run.refresh_from_db(fields=["status", "stop_reason", "stop_detail", "ended_at"])
+            picked = [row for row in rows.values() if row.id in chosen]
+            begins = _begins(run, picked)
+            if not lifecycle.execute_dry_run(run.id, begins):
                 raise _conflict(run)
-            _store(access, run, [row for row in rows.values() if row.id in chosen])
+            _store(access, run, picked, begins)
     return outcomes
+
+
+def take_back(access: Access, run_id: uuid.UUID | str) -> int:
+    """The last choice, before it begins: the report is as it was. How many actions it was of. Raises Conflict."""
+    run = get(access, Run.objects.select_related("team"), run_id, right=Right.LAUNCH)
+    with transaction.atomic():
+        Run.objects.select_for_update(no_key=True).get(id=run.id)
+        last = Chosen.objects.filter(run=run, taken_back_at__isnull=True).order_by("-number").first()
+        # The claim of the run is a conditional UPDATE on the same row: it begins, or this takes it back.
+        begins = last.begins_at if last else None
+        if last is None or begins is None or not lifecycle.back_to_report(run.id, begins, last.before):
+            run.refresh_from_db()
+            words = run.status.replace("_", " ")
+            raise Conflict(f"This can't be taken back any more: the run is {words}.", status=run.status)
+        Chosen.objects.filter(id=last.id).update(taken_back_at=timezone.now(), taken_back_by=access.user)
+        receipts.append(
+            run.team_id,
+            "run.execute_taken_back",
+            actor=access.user,
+            subject_type="run",
+            subject_id=run.id,
+            payload={"chosen": str(last.id), "actions": len(last.intents)},
+        )
+        transaction.on_commit(lambda: live.ring(run.id, run.last_seq), robust=True)
+    return len(last.intents)
+
+
+def sleeps(run: Run, last: Chosen | None) -> bool:
+    """Whether the last choice has not begun."""
+    if last is None or last.begins_at is None or run.status != RunStatus.QUEUED:
+        return False
+    return run.due_at == last.begins_at and last.begins_at > timezone.now()
 
 
 def plan_again(access: Access, run_id: uuid.UUID | str, action_ids: Sequence[uuid.UUID]) -> list[Picked]:
@@ -111,10 +147,22 @@ def _outcome(run: Run, pick: Pick, action: Action | None, times: int) -> Picked:
     return Picked(action=action.id, outcome="applied", detail=detail)
 
 
-def _store(access: Access, run: Run, chosen: list[Action]) -> None:
+def _begins(run: Run, chosen: Sequence[Action]) -> dt.datetime | None:
+    """What people are asked about has an undo of its own after their approval; what runs at once has it here."""
+    windows = [timing.timing_of(run, action.tool).undo for action in chosen if action.needed == 0]
+    longest = max(windows, default=dt.timedelta(0))
+    return timezone.now() + longest if longest else None
+
+
+def _store(access: Access, run: Run, chosen: list[Action], begins: dt.datetime | None) -> None:
     number = (Chosen.objects.filter(run=run).aggregate(most=Max("number"))["most"] or 0) + 1
     intents = [action.intent for action in sorted(chosen, key=lambda each: (each.position, each.created_at))]
-    Chosen.objects.create(run=run, number=number, by=access.user, intents=intents)
+    before = {
+        "stop_reason": run.stop_reason,
+        "stop_detail": run.stop_detail,
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+    }
+    Chosen.objects.create(run=run, number=number, by=access.user, intents=intents, before=before, begins_at=begins)
     receipts.append(
         run.team_id,
         "run.execute",
@@ -123,11 +171,12 @@ def _store(access: Access, run: Run, chosen: list[Action]) -> None:
         subject_id=run.id,
         payload={"actions": {str(action.id): action.digest for action in chosen}},
     )
-    transaction.on_commit(lambda: _ring(run), robust=True)
+    transaction.on_commit(lambda: _ring(run, begins), robust=True)
 
 
-def _ring(run: Run) -> None:
-    ring(run.id)
+def _ring(run: Run, begins: dt.datetime | None) -> None:
+    if begins is None:  # else the sweeper rings in time
+        ring(run.id)
     live.ring(run.id, run.last_seq)
 
 

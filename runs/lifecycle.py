@@ -117,15 +117,18 @@ def resume(run_id: uuid.UUID) -> bool:
     return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="", paused_with=None) == 1
 
 
-def execute_dry_run(run_id: uuid.UUID) -> bool:
-    """dry_run_ready -> queued: a person chose what of it to carry out."""
+def execute_dry_run(run_id: uuid.UUID, due_at: dt.datetime | None = None) -> bool:
+    """dry_run_ready -> queued: a person chose what of it to carry out, and can take that back until `due_at`."""
     ready = Run.objects.filter(id=run_id, status=RunStatus.DRY_RUN_READY)
-    return (
-        ready.update(
-            status=RunStatus.QUEUED, stop_reason=None, stop_detail="", ended_at=None, due_at=None, rung_at=None, wish=""
-        )
-        == 1
-    )
+    ended = {"stop_reason": None, "stop_detail": "", "ended_at": None}
+    return ready.update(status=RunStatus.QUEUED, due_at=due_at, rung_at=None, wish="", **ended) == 1
+
+
+def back_to_report(run_id: uuid.UUID, begins_at: dt.datetime, ended: dict[str, Any]) -> bool:
+    """queued -> dry_run_ready, before the time to begin: the choice was taken back. `ended`: how the run stood."""
+    asleep = Run.objects.filter(id=run_id, status=RunStatus.QUEUED, due_at=begins_at)
+    changes = {"status": RunStatus.DRY_RUN_READY, "due_at": None, "wish": "", **ended}
+    return asleep.filter(due_at__gt=timezone.now()).update(**changes) == 1
 
 
 def request_pause(run_id: uuid.UUID, paused_with: uuid.UUID | None = None) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from accounts.access import Access, Right, rows
-from runs import excerpts, previews, staleness
+from runs import excerpts, executing, previews, staleness
 from runs.asked import Chosen
 from runs.engine.types import ActionStatus, RunStatus
 from runs.models import Action, Run
@@ -74,6 +74,8 @@ class Report:
     is_working: bool
     may_execute: bool
     chosen_by: str
+    begins_at: dt.datetime | None  # until then the choice can be taken back
+    may_take_back: bool
 
     @property
     def rows(self) -> list[Row]:
@@ -117,9 +119,11 @@ class Report:
 def build(access: Access, run: Run) -> Report:
     actions = rows(access, Action).filter(run=run).exclude(status__in=SUPERSEDED)
     found = list(actions.order_by("position", "created_at", "id"))
-    last = rows(access, Chosen).filter(run=run).select_related("by").order_by("-number").first()
+    choices = rows(access, Chosen).filter(run=run, taken_back_at__isnull=True)
+    last = choices.select_related("by").order_by("-number").first()
     ready = run.status == RunStatus.DRY_RUN_READY and not staleness.is_over(run)
     may = access.may(Right.LAUNCH)
+    sleeps = executing.sleeps(run, last)
     shown = [_row(action, can_choose=ready and may) for action in found]
     return Report(
         run=run,
@@ -130,6 +134,8 @@ def build(access: Access, run: Run) -> Report:
         is_working=not run.is_ended,
         may_execute=may and ready,
         chosen_by=last.by.label if last else "",
+        begins_at=run.due_at if sleeps else None,
+        may_take_back=may and sleeps,
     )
 
 

@@ -20,6 +20,7 @@ urlpatterns = [
     path("runs/<str:run_id>/report/", report.page, name="report"),
     path("runs/<str:run_id>/report/state", report.state, name="report_state"),
     path("runs/<str:run_id>/report/execute", report.execute, name="execute"),
+    path("runs/<str:run_id>/report/take-back", report.take_back, name="take_back"),
     path("runs/<str:run_id>/report/plan-again", report.plan_again, name="plan_again"),
     path("agents/", agents.index, name="agents"),
     path("agents/<str:slug>/", agents.page, name="agent"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.access import Right, still_may
@@ -171,15 +172,18 @@ class DbVerdicts:
 
     def chosen(self) -> Sequence[tuple[str, Sequence[Action]]]:
         found = []
-        for chosen in Chosen.objects.filter(run_id=self.run.id).order_by("number"):
+        for chosen in self._chosen().order_by("number"):
             newest = self._newest(chosen.intents)
             found.append((f"execute:{chosen.number}", [to_engine(newest[intent]) for intent in chosen.intents]))
         return found
 
     def proposals_left(self) -> bool:
-        taken = {intent for chosen in Chosen.objects.filter(run_id=self.run.id) for intent in chosen.intents}
+        taken = {intent for chosen in self._chosen() for intent in chosen.intents}
         open_ones = self.run.actions.filter(status__in=[ActionStatus.PENDING, ActionStatus.APPROVED])
         return open_ones.exclude(intent__in=taken).exists()
+
+    def _chosen(self) -> QuerySet[Chosen]:
+        return Chosen.objects.filter(run_id=self.run.id, taken_back_at__isnull=True)
 
     def withdraw(self, action: Action, reason: str) -> None:
         with transaction.atomic():

@@ -155,6 +155,14 @@ def execute(request: HttpRequest, run_id: str, payload: ExecuteIn) -> dict[str, 
     return {"results": [{"action": str(o.action), "outcome": o.outcome, "detail": o.detail} for o in outcomes]}
 
 
+@router.post("/runs/{run_id}/execute/revoke", response=dict, tags=["runs"])
+@idempotent
+def take_back(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    """Of a dry run: takes the last choice back, before it has begun."""
+    executing.take_back(access_of(request), run_id)
+    return presenters.run_json(get(access_of(request), Run.objects.select_related(*RUN_ROWS), run_id))
+
+
 @router.post("/runs/{run_id}/pause", response=dict, tags=["runs"])
 @idempotent
 def pause(request: HttpRequest, run_id: str) -> dict[str, Any]:

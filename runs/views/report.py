@@ -53,7 +53,25 @@ def execute(request: HttpRequest, run_id: str) -> HttpResponse:
     except Conflict as conflict:
         messages.warning(request, conflict.detail)
         return _back(run)
-    _tell(request, outcomes)
+    run.refresh_from_db(fields=["due_at"])
+    if run.due_at and any(outcome.outcome == "applied" for outcome in outcomes):
+        _say_chosen(request, outcomes)
+    else:
+        _tell(request, outcomes)
+    return _back(run)
+
+
+@require_POST
+def take_back(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The last choice, before it has begun."""
+    run = _load(request, run_id, Right.LAUNCH)
+    try:
+        number = executing.take_back(request.access, run.id)
+    except Conflict as conflict:
+        messages.warning(request, conflict.detail)
+    else:
+        words = "1 action was" if number == 1 else f"{number} actions were"
+        messages.success(request, f"{words} taken back. Nothing has run.")
     return _back(run)
 
 
@@ -73,6 +91,12 @@ def plan_again(request: HttpRequest, run_id: str) -> HttpResponse:
         messages.success(request, f"{done} planned again. Read what would happen now.")
     _warn(request, outcomes)
     return _back(run)
+
+
+def _say_chosen(request: HttpRequest, outcomes: list[Picked]) -> None:
+    number = sum(outcome.outcome == "applied" for outcome in outcomes)
+    messages.success(request, f"{number} chosen. Until it begins you can take it back.")
+    _warn(request, outcomes)
 
 
 def _tell(request: HttpRequest, outcomes: list[Picked]) -> None:

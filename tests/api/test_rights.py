@@ -45,6 +45,7 @@ CALLS = (
     Call("GET", "/runs/{run}/steps", None, "viewer", 200, 404),
     Call("POST", "/runs/{queued}/pause", None, "operator", 200, 404),
     Call("POST", "/runs/{paused}/resume", None, "operator", 200, 404),
+    Call("POST", "/runs/{run}/execute/revoke", None, "operator", 409, 404),
     Call("POST", "/runs/{run}/cancel", None, "operator", 200, 404),
     Call("POST", "/runs/{run}/messages", {"text": "Be brief."}, "operator", 202, 404),
     Call("GET", "/approvals", None, "viewer", 200, 200),

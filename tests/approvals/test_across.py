@@ -7,9 +7,11 @@ import re
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals import seen
 from approvals.models import Decision
 from runs.engine.types import ActionStatus, JsonObject
 from runs.models import Action, Batch, Run
@@ -165,3 +167,109 @@ def test_a_large_batch_is_shown_and_decided_in_parts(world: World) -> None:
     assert batch.status == "open"
     after = client.get(reverse("approvals:batch", args=[batch.id])).content.decode()
     assert after.count('name="select"') == 10, "the page opens where something waits"
+
+
+# --- taking back what was approved together --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def window(settings: LazySettings) -> None:
+    settings.AGENTSITE_UNDO_SECONDS = 60
+
+
+def opened(world: World, *actions: Action) -> tuple[Action, ...]:
+    """What must be seen whole was seen by who decides here."""
+    seen.record(world.access("approver"), [(action.id, action.digest) for action in actions])
+    return actions
+
+
+def take_back(world: World, *actions: Action, who: str = "approver", **more: str) -> Any:
+    data: JsonObject = {"action": [str(action.id) for action in actions], **more}
+    data |= {f"digest-{action.id}": action.digest for action in actions}
+    return world.client(who).post(reverse("approvals:across_undo"), data)
+
+
+def status_of(*actions: Action) -> list[str]:
+    return [Action.objects.get(id=action.id).status for action in actions]
+
+
+def test_one_undo_takes_back_what_was_approved_in_many_runs(world: World, window: None) -> None:
+    actions = opened(world, *three(world)[:2])
+    page = post(world, *actions, risk="medium").content.decode()
+    assert "2 actions in 2 runs approved." in page
+    assert page.count('name="action"') == 2
+    assert "They begin at" in page
+
+    page = take_back(world, *actions, risk="medium").content.decode()
+
+    assert "2 approvals were taken back. Nothing of it has run." in page
+    assert "Not taken back" not in page
+    assert status_of(*actions) == ["revoked", "revoked"]
+    waiting = Action.objects.filter(status=ActionStatus.PENDING, supersedes__in=actions)
+    assert waiting.count() == 2
+    assert set(Run.objects.filter(actions__in=actions).values_list("status", flat=True)) == {"waiting"}
+    assert 'value="medium" selected' in page or "<option selected>medium" in page, "the filter stays"
+
+
+def test_what_has_begun_is_said_and_the_rest_is_taken_back(world: World, window: None) -> None:
+    update, refund, _email = opened(world, *three(world))
+    post(world, update, refund)
+    Action.objects.filter(id=refund.id).update(status=ActionStatus.EXECUTING)
+
+    page = take_back(world, update, refund).content.decode()
+
+    assert "1 approval was taken back." in page
+    assert "Not taken back:" in page
+    assert "it is executing" in page
+    assert status_of(update, refund) == ["revoked", "executing"]
+
+
+def test_where_every_tool_has_a_window_of_its_own_the_page_says_both_times(world: World, window: None) -> None:
+    tools = [{**tool, "undo_s": 600 if "refund" in str(tool["name"]) else 30} for tool in make.DEFINITION["tools"]]
+    make.define(world, {**make.DEFINITION, "tools": tools})
+    update, refund, _email = opened(world, *three(world))
+
+    assert "The first begins at" in post(world, update, refund).content.decode()
+
+
+def test_without_a_window_nothing_is_offered(world: World) -> None:
+    page = post(world, *opened(world, *three(world)[:2])).content.decode()
+
+    assert "2 of 2 approved." in page
+    assert reverse("approvals:across_undo") not in page
+
+
+def test_a_first_of_two_votes_is_told_as_such_and_is_no_approval_yet(world: World, window: None) -> None:
+    batch = make.make_batch(world)
+    actions = opened(world, make.make_refund(batch, needed=2), make.make_update(batch))
+    page = post(world, *actions).content.decode()
+
+    assert "1 of 2 waiting for a second person." in page
+    assert "1 action approved." in page
+
+
+@pytest.mark.parametrize(("who", "status"), [("operator", 403), ("viewer", 403), ("outsider", 200), ("anonymous", 302)])
+def test_who_may_not_take_back(world: World, window: None, who: str, status: int) -> None:
+    update, *_ = three(world)
+    post(world, update)
+
+    answer = take_back(world, update, who=who)
+
+    assert answer.status_code == status
+    assert status_of(update) == ["approved"]
+    if who == "outsider":
+        assert "There is no such action." in answer.content.decode()
+
+
+def test_the_same_undo_twice_changes_nothing_more(world: World, window: None) -> None:
+    update, *_ = three(world)
+    post(world, update)
+    take_back(world, update)
+
+    page = take_back(world, update).content.decode()
+
+    assert "Not taken back:" in page
+    assert Action.objects.filter(supersedes=update).count() == 1
+    client = world.client("approver")
+    assert client.post(reverse("approvals:across_undo"), {"action": "x"}).status_code == 400
+    assert client.get(reverse("approvals:across_undo")).status_code == 405

@@ -7,17 +7,18 @@ from functools import partial
 
 import pytest
 import time_machine
+from django.conf import LazySettings
 from django.utils import timezone
 
 from accounts.access import Access, MissingRight
 from accounts.models import Receipt
 from approvals import evidence
-from runs import staleness
+from runs import lifecycle, staleness
 from runs.asked import Chosen
 from runs.engine.ports import ToolUnavailable
 from runs.engine.types import Mode
 from runs.errors import Conflict
-from runs.executing import Pick, Picked, execute, plan_again
+from runs.executing import Pick, Picked, execute, plan_again, take_back
 from runs.models import Action, Run
 from tests.accounts.together import REPETITIONS, Race
 from tests.flows.conftest import Model, applied, assert_sound, decide, member
@@ -247,3 +248,109 @@ def test_two_people_carry_out_the_same_report_while_a_third_plans_it_again(
     execute(crew, ready.id, picks(note))
     advance(ready)
     assert shop.effects() == ["update_customer"]
+
+
+# --- taking a choice back --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def window(settings: LazySettings) -> None:
+    settings.AGENTSITE_UNDO_SECONDS = 10
+
+
+def in_(seconds: float) -> time_machine.travel:
+    return time_machine.travel(timezone.now() + dt.timedelta(seconds=seconds), tick=True)
+
+
+def test_what_runs_at_once_waits_for_its_window(
+    crew: Access, shop: LocalShop, ready: Run, window: None, rings: list[str]
+) -> None:
+    rings.clear()
+    execute(crew, ready.id, picks(*proposals(ready)))
+    assert rings == [], "the sweeper rings in time"
+
+    assert (advance(ready).status, shop.effects()) == ("queued", [])
+    with in_(11):
+        run = advance(ready)
+    assert (run.status, shop.effects()) == ("waiting", ["update_customer"])
+
+
+def test_a_choice_is_taken_back_and_made_again(crew: Access, shop: LocalShop, ready: Run, window: None) -> None:
+    before = {name: getattr(ready, name) for name in ("stop_reason", "stop_detail", "ended_at", "result")}
+    note, refund, _other = proposals(ready)
+    execute(crew, ready.id, picks(note, refund))
+    assert Run.objects.get(id=ready.id).ended_at is None
+
+    assert take_back(crew, ready.id) == 2
+
+    run = Run.objects.get(id=ready.id)
+    assert (run.status, run.due_at, shop.effects()) == ("dry_run_ready", None, [])
+    assert {name: getattr(run, name) for name in before} == before
+    assert [action.id for action in proposals(run)][:2] == [note.id, refund.id]
+    assert Receipt.objects.filter(kind="run.execute_taken_back", subject_id=str(run.id)).count() == 1
+    with pytest.raises(Conflict, match="can't be taken back any more"):
+        take_back(crew, ready.id)
+
+    execute(crew, ready.id, picks(note))
+    with in_(11):
+        run = advance(ready)
+    assert (run.status, shop.effects()) == ("dry_run_ready", ["update_customer"]), "what was taken back stays so"
+    assert evidence.verify(crew.team) == []
+    assert_sound(run)
+
+
+def test_what_has_begun_is_not_taken_back(crew: Access, shop: LocalShop, ready: Run, window: None) -> None:
+    execute(crew, ready.id, picks(*proposals(ready)))
+    with in_(11):
+        with pytest.raises(Conflict):
+            take_back(crew, ready.id)
+        run = advance(ready)
+        with pytest.raises(Conflict, match="the run is waiting"):
+            take_back(crew, run.id)
+    assert shop.effects() == ["update_customer"]
+
+
+def test_a_run_that_sleeps_for_another_reason_is_not_taken_back(crew: Access, ready: Run, window: None) -> None:
+    """It has begun, and waits for a tool or a model that was away."""
+    execute(crew, ready.id, picks(*proposals(ready)))
+    Run.objects.filter(id=ready.id).update(due_at=timezone.now() + dt.timedelta(seconds=60))
+
+    with pytest.raises(Conflict):
+        take_back(crew, ready.id)
+
+
+def test_a_tool_s_own_window_and_none_for_what_people_are_asked(crew: Access, ready: Run, window: None) -> None:
+    note, refund, _other = proposals(ready)
+    execute(crew, ready.id, picks(refund))
+    assert Run.objects.get(id=ready.id).due_at is None, "an approval has a window of its own"
+    with pytest.raises(Conflict):
+        take_back(crew, ready.id)
+    assert note.needed == 0
+
+
+def test_taking_back_meets_the_worker(crew: Access, ready: Run, window: None, race: Race) -> None:
+    back = {name: getattr(ready, name) for name in ("status", "stop_reason", "ended_at", "lease_owner", "due_at")}
+    for _ in range(REPETITIONS):
+        note, *_rest = proposals(ready)
+        execute(crew, ready.id, picks(note))
+        soon = timezone.now() + dt.timedelta(milliseconds=1)
+        Run.objects.filter(id=ready.id).update(due_at=soon)
+        Chosen.objects.filter(run=ready, taken_back_at__isnull=True).update(begins_at=soon)
+
+        taken, begun = race(partial(take_back, crew, ready.id), partial(lifecycle.claim_lease, ready.id, "worker"))
+
+        assert taken == 1 or isinstance(taken, Conflict), taken
+        assert not (taken == 1 and begun), "it was taken back, and begins"
+        Chosen.objects.filter(run=ready).update(taken_back_at=timezone.now())
+        Run.objects.filter(id=ready.id).update(**back)
+
+
+@pytest.mark.parametrize(("role", "may"), [("operator", True), ("viewer", False)])
+def test_who_may_take_back(crew: Access, ready: Run, window: None, role: str, may: bool) -> None:
+    execute(crew, ready.id, picks(*proposals(ready)))
+    access = member(crew, "somebody", role)
+    if may:
+        assert take_back(access, ready.id) == 3
+    else:
+        with pytest.raises(MissingRight):
+            take_back(access, ready.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import uuid
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runs import live, step_rows
-from runs.asked import RunMessage
+from runs.asked import Chosen, RunMessage
 from runs.models import Run
 from tests.runs.factories import HOSTILE, PLAN, World, make_action, make_agent, make_batch, make_run, make_step, text_of
 
@@ -424,7 +425,7 @@ def test_the_report_is_carried_out_by_a_form(world: World, monkeypatch: pytest.M
     ("who", "status"),
     [("admin", 303), ("operator", 303), ("viewer", 403), ("outsider", 404), ("anonymous", 302)],
 )
-@pytest.mark.parametrize("what", ["execute", "plan-again"])
+@pytest.mark.parametrize("what", ["execute", "plan-again", "take-back"])
 def test_who_carries_out_a_report(
     world: World, who: str, status: int, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,3 +433,25 @@ def test_who_carries_out_a_report(
     run = make_run(world, mode="dry_run", status="dry_run_ready", ended_at=timezone.now())
     assert world.client(who).post(f"/runs/{run.id}/report/{what}").status_code == status
     assert world.client(who).get(f"/runs/{run.id}/report/{what}").status_code in (405, 302)
+
+
+def test_a_choice_that_has_not_begun_is_taken_back_on_the_report(world: World) -> None:
+    begins = timezone.now() + dt.timedelta(seconds=60)
+    run = make_run(world, mode="dry_run", status="queued", due_at=begins)
+    action = make_action(run, status="approved", needed=0)
+    before = {"stop_reason": "done", "stop_detail": "", "ended_at": timezone.now().isoformat()}
+    Chosen.objects.create(
+        run=run, number=1, by=world.people["admin"], intents=[action.intent], begins_at=begins, before=before
+    )
+    url = f"/runs/{run.id}/report/"
+    assert "take-back" not in text_of(world.client("viewer").get(url))
+    client = world.client("operator")
+    page = text_of(client.get(url))
+    assert "Begins at" in page
+    assert f"{url}take-back" in page
+
+    answer = text_of(client.post(f"{url}take-back", follow=True))
+
+    assert "1 action was taken back. Nothing has run." in answer
+    assert "Execute 1 of 1 action" in answer
+    assert "can&#x27;t be taken back any more" in text_of(client.post(f"{url}take-back", follow=True))
