@@ -13,7 +13,7 @@ from typing import Any
 
 from accounts.access import Access, rows
 from runs.models import Run, SearchDocument
-from traces import matching
+from traces import by_steps, matching
 from traces.scope import Scope
 from traces.stats import percentile
 from traces.tree import Query
@@ -90,7 +90,7 @@ def aggregate(access: Access, query: Query, by: Sequence[str], *, now: dt.dateti
 
 def _used(column: str, run_ids: list[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
     """The tools or models of each run."""
-    documents = SearchDocument.objects.filter(matching.of_these(run_ids)).exclude(**{column: ""})
+    documents = SearchDocument.objects.filter(by_steps.of_these(run_ids)).exclude(**{column: ""})
     used: dict[uuid.UUID, set[str]] = defaultdict(set)
     for run_id, value in documents.values_list("run_id", column).distinct():
         used[run_id].add(value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
@@ -203,20 +203,23 @@ class Sums:
         self.source = _source(team_id, start.astimezone(dt.UTC), end.astimezone(dt.UTC), whole_days)
         self._raw = tally(team_id, self.source.raw)
 
-    def of(self, by: str) -> list[tuple[Place, Tally]]:
+    def of(self, *by: str) -> list[tuple[Place, Tally]]:
         """By hour or, where a whole day is summed up, by day."""
-        raw = ((place, part) for place, part in self._raw.items() if place.by == by)
+        raw = ((place, part) for place, part in self._raw.items() if place.by in by)
         return list(chain(self._kept(by), raw))
 
     def report(self, by: str, *, children: bool = False) -> Report:
         key, time = read_by(by)
+        parts = self.of(ALL) if key is None else self.of(ALL, key)
         total = Tally()
-        for _, part in self.of(ALL):
-            total.add(part)
+        for place, part in parts:
+            if place.by == ALL:
+                total.add(part)
         if key is None:
-            rows = _rows(self.of(ALL), lambda place: (self._when(place, time), ""))
+            rows = _rows(parts, lambda place: (self._when(place, time), ""))
         else:
-            rows = _rows(self.of(key), lambda place: (place.key, self._when(place, time)))
+            keyed = (each for each in parts if each[0].by == key)
+            rows = _rows(keyed, lambda place: (place.key, self._when(place, time)))
         return Report(
             by=by,
             start=self.start,
@@ -240,7 +243,7 @@ class Sums:
             found[row.key][dt.date.fromisoformat(row.when)] = row.cost or Decimal(0)
         return found
 
-    def _kept(self, by: str) -> Iterable[tuple[Place, Tally]]:
+    def _kept(self, by: Sequence[str]) -> Iterable[tuple[Place, Tally]]:
         source = self.source
         within = Q(pk__in=())
         for start, end in joined_days(source.days):
@@ -249,11 +252,11 @@ class Sums:
             within |= Q(grain=Usage.HOUR, start__gte=start, start__lt=end)
         if not (source.days or source.hours):
             return
-        rows = Usage.objects.filter(within, team_id=source.team_id, by=by)
-        for start, key, sub, costs, *sums in rows.values_list("start", "key", "sub", "costs", *SUMS):
+        rows = Usage.objects.filter(within, team_id=source.team_id, by__in=by)
+        for start, kind, key, sub, costs, *sums in rows.values_list("start", "by", "key", "sub", "costs", *SUMS):
             part = Tally(*sums)
             part.costs = Distribution(costs)
-            yield Place(start, by, key, sub), part
+            yield Place(start, kind, key, sub), part
 
 
 def joined_days(days: Iterable[dt.datetime]) -> list[Range]:

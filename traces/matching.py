@@ -3,52 +3,40 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
-import uuid
-from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
-from django.db import connection
 from django.db.models import (
-    Case,
     DateTimeField,
     DurationField,
     Exists,
     ExpressionWrapper,
     F,
-    IntegerField,
     OuterRef,
     Q,
     QuerySet,
-    Subquery,
     Value,
-    When,
 )
-from django.db.models import Count as Number
-from django.db.models.expressions import CombinedExpression, RawSQL
+from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce
-from django.db.models.lookups import Exact
 
 from accounts.models import Team
 from runs.asked import MetaNumber, Note
 from runs.documents import END, EQUALS, MOST_NAME
 from runs.engine.types import ENDED, RunStatus
-from runs.models import Action, Batch, Run, SearchDocument
+from runs.models import Action, Batch, Run
 from runs.words import words
-from traces import names, step_matching, text_index
+from traces import by_steps, names, step_matching, text_index
 from traces.fields import Type
 from traces.scope import Scope
 from traces.step_matching import number
-from traces.text_index import Requirement
 from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
 from traces.tree import Sequence as Steps
 
 OPEN = [status.value for status in RunStatus if status not in ENDED]
-FEW = 500
-EVERY, NONE = Q(pk__isnull=False), Q(pk__in=())
+EVERY, NONE = by_steps.EVERY, Q(pk__in=())
 
 
 def matching(runs: QuerySet[Run], node: Node | None, scope: Scope) -> QuerySet[Run]:
@@ -73,60 +61,22 @@ def condition(node: Node, scope: Scope) -> Q:
         return _mentions(node, scope)
     if isinstance(node, Term):
         if node.field.of_step:
-            return _a_step(node, scope)
+            return by_steps.a_step(node, scope)
         found: Q = _TERMS[node.field.name](node, scope)
         return found
     if isinstance(node, Steps):
-        return _sequence(node, scope)
+        return by_steps.sequence(node, scope)
     if isinstance(node, Count):
-        return _counted(node, scope)
+        return by_steps.counted_steps(node, scope)
     if isinstance(node, Not):
         return ~condition(node.node, scope)
     join = and_ if isinstance(node, And) else or_
     return reduce(join, (condition(child, scope) for child in node.nodes))
 
 
-# --- through documents -----------------------------------------------------------------------------------------------
-
-
-def _documents(scope: Scope) -> QuerySet[SearchDocument]:
-    return SearchDocument.objects.filter(team=scope.team_id)
-
-
-def _some_document(scope: Scope, holds: Q, required: Sequence[Requirement], few: Q | None = None) -> Q:
-    """The run has a document that holds: its runs by name where an index gives few, else looked for run by run."""
-    found = text_index.narrowed(_documents(scope).filter(holds), required)
-    if found is None and few is not None and text_index.are_few(_documents(scope).filter(few)):
-        found = _documents(scope).filter(holds)
-    if found is not None:
-        return these(found.values_list("run_id", flat=True))
-    scope.walks = True
-    return Q(Exists(SearchDocument.objects.filter(holds, run=OuterRef("pk"))))
-
-
-def these(run_ids: Iterable[uuid.UUID]) -> Q:
-    """Runs by their ids."""
-    return Q(id__in=_listed(run_ids))
-
-
-def of_these(run_ids: Iterable[uuid.UUID]) -> Q:
-    """Documents of these runs."""
-    return Q(run__in=_listed(run_ids))
-
-
-def _listed(run_ids: Iterable[uuid.UUID]) -> Any:
-    """There may be thousands: these go as one parameter."""
-    ids = list(dict.fromkeys(run_ids))
-    if len(ids) <= FEW:
-        return ids
-    if connection.vendor == "postgresql":
-        return RawSQL("SELECT unnest(%s::uuid[])", [ids])
-    return RawSQL("SELECT value FROM json_each(%s)", [json.dumps([each.hex for each in ids])])
-
-
 def _mentions(node: Word, scope: Scope) -> Q:
     text = node.wanted
-    return _some_document(scope, text_index.holds(text), [(text,)]) | _called(node.text)
+    return by_steps.some_document(scope, text_index.holds(text), [(text,)]) | _called(node.text)
 
 
 def _called(text: str) -> Q:
@@ -137,109 +87,6 @@ def _called(text: str) -> Q:
     if re.fullmatch(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", text, re.ASCII):
         return Q(id=text)
     return NONE
-
-
-def _a_step(node: Node, scope: Scope) -> Q:
-    holds = step_matching.of_step(node, scope)
-    return _some_document(scope, holds, step_matching.required(node), step_matching.selective(node, scope))
-
-
-def _sequence(node: Steps, scope: Scope) -> Q:
-    if len(node.steps) == 1:
-        return _a_step(node.steps[0], scope)
-    chained = Q(Exists(_chain(node, scope).filter(run=OuterRef("pk"))))
-    candidates = _candidates(node, scope)
-    if candidates is None:
-        scope.walks = True
-        return _with_steps(node, scope) & chained
-    run_ids = set(candidates.values_list("run_id", flat=True))
-    scope.walks = scope.walks or len(run_ids) > FEW
-    return these(run_ids) & chained
-
-
-def _candidates(node: Steps, scope: Scope) -> QuerySet[SearchDocument] | None:
-    """Documents of one step of the sequence, of which there are few; every matching run has one."""
-    for step in node.steps:
-        found = step_matching.rare(step, scope, _documents(scope))
-        if found is not None:
-            return found
-    return None
-
-
-def _with_steps(node: Steps, scope: Scope) -> Q:
-    """Runs that have a step of each kind, in any order, as far as indexes by columns tell: the cheaper question."""
-    found = EVERY
-    for step in node.steps:
-        selected = step_matching.selective(step, scope)
-        if selected is not None:
-            documents = _documents(scope).filter(selected)
-            if text_index.are_few(documents, text_index.MANY):
-                found &= _among(documents.values("run"))
-    return found
-
-
-def _among(run_ids: QuerySet[Any]) -> Q:
-    """Runs of a set that is made once, while the walk goes on by time: as a plain IN the planners begin with the set,
-    and look at all of it before they sort."""
-    return Q(Exact(Case(When(id__in=run_ids, then=True), default=False), True))
-
-
-def _chain(node: Steps, scope: Scope) -> QuerySet[SearchDocument]:
-    """The documents with which such a sequence begins."""
-    follows: QuerySet[SearchDocument] | None = None
-    for place in reversed(range(len(node.steps))):
-        found = SearchDocument.objects.filter(step_matching.of_step(node.steps[place], scope))
-        if follows is not None:
-            found = found.filter(Exists(follows))
-        if place:
-            later = {"seq": OuterRef("seq") + 1} if node.next_ones[place - 1] else {"seq__gt": OuterRef("seq")}
-            found = found.filter(run=OuterRef("run"), **later)
-        follows = found
-    if follows is None:
-        raise ValueError("a sequence without steps")
-    return follows
-
-
-def _counted(node: Count, scope: Scope) -> Q:
-    rare = _candidates(node.sequence, scope)
-    step = node.sequence.steps[0]
-    if len(node.sequence.steps) == 1:
-        each = rare if rare is not None else _indexed(step, scope)
-        if each is not None:
-            # As a plain column SQLite would go through the whole index in which runs stand together.
-            run = Coalesce("run_id", "run_id")
-            counts = each.order_by().annotate(of=run).values("of").annotate(n=Number("*"))
-            fits = step_matching.compared(node, F("n"))
-            if counted(node, 0):
-                return ~these(counts.filter(~fits).values_list("of", flat=True))
-            return these(counts.filter(fits).values_list("of", flat=True))
-    begun = _chain(node.sequence, scope).filter(run=OuterRef("pk")).order_by().values("run")
-    number_of = Coalesce(Subquery(begun.annotate(n=Number("*")).values("n")), 0, output_field=IntegerField())
-    compared = step_matching.compared(node, number_of)
-    if rare is not None and not counted(node, 0):
-        return these(rare.values_list("run_id", flat=True)) & compared
-    scope.walks = True
-    return compared
-
-
-def _indexed(step: Node, scope: Scope) -> QuerySet[SearchDocument] | None:
-    """The documents of a step that an index by a column tells all of, when these are not too many to go through."""
-    if not step_matching.is_indexed(step):
-        return None
-    found = _documents(scope).filter(step_matching.of_step(step, scope))
-    return found if text_index.are_few(found, text_index.MANY) else None
-
-
-def counted(node: Count, count: int) -> bool:
-    """Whether so many steps are as many as asked for."""
-    if node.op == Op.ANY:
-        return count > 0
-    if node.op == Op.BETWEEN:
-        return node.values[0] <= count <= node.values[1]
-    if node.op == Op.IS:
-        return count in node.values
-    value = node.values[0]
-    return {Op.GT: count > value, Op.GTE: count >= value, Op.LT: count < value, Op.LTE: count <= value}[node.op]
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -277,19 +124,19 @@ def _type(term: Term, scope: Scope) -> Q:
 def _task(term: Term, scope: Scope) -> Q:
     if term.op == Op.ANY:
         return ~Q(task="")
-    return _some_document(scope, Q(seq=0) & text_index.of_term(term, ("input",)), [term.texts])
+    return by_steps.some_document(scope, Q(seq=0) & text_index.of_term(term, ("input",)), [term.texts])
 
 
 def _plan(term: Term, scope: Scope) -> Q:
     holds = Q(kind="plan") & text_index.of_term(term, ("about", "output", "reasoning"))
-    return _some_document(scope, holds, [] if term.op == Op.ANY else [term.texts], Q(kind="plan"))
+    return by_steps.some_document(scope, holds, [] if term.op == Op.ANY else [term.texts], Q(kind="plan"))
 
 
 def _meta(term: Term, scope: Scope) -> Q:
     if term.field.type == Type.NUMBER:
         return _meta_number(term, scope)
     texts = metadata_texts(term)
-    return _some_document(
+    return by_steps.some_document(
         scope, Q(seq=0) & reduce(or_, (text_index.holds(text, ("about",)) for text in texts)), [tuple(texts)]
     )
 
@@ -298,7 +145,7 @@ def _meta_number(term: Term, scope: Scope) -> Q:
     holds = Q(name=meta_name(term)) & number(term, "value", float)
     found = MetaNumber.objects.filter(holds, team=scope.team_id).order_by()
     if text_index.are_few(found):
-        return these(found.values_list("run_id", flat=True))
+        return by_steps.these(found.values_list("run_id", flat=True))
     scope.walks = True
     return Q(Exists(MetaNumber.objects.filter(holds, run=OuterRef("pk"))))
 
@@ -347,7 +194,7 @@ def _some_note(holds: Q, scope: Scope) -> Q:
     """The run, or a step of it, has such a note of a person's."""
     found = Note.objects.filter(holds, team=scope.team_id).order_by()
     if text_index.are_few(found):
-        return these(found.values_list("run_id", flat=True))
+        return by_steps.these(found.values_list("run_id", flat=True))
     scope.walks = True
     return Q(Exists(Note.objects.filter(holds, run=OuterRef("pk"))))
 
@@ -396,7 +243,7 @@ def _has(term: Term, scope: Scope) -> Q:
 
 def _step_with(**columns: str | bool) -> Any:
     holds = Q(**columns)
-    return lambda scope: _some_document(scope, holds, [], holds)
+    return lambda scope: by_steps.some_document(scope, holds, [], holds)
 
 
 _HAS: dict[str, Any] = {
@@ -408,7 +255,7 @@ _HAS: dict[str, Any] = {
     "approval": lambda scope: _an_action(Q(batch__isnull=False)),
     "wait": lambda scope: Q(wait_ms__gt=0) | Q(status="waiting"),
     "unpriced": lambda scope: Q(unpriced_steps__gt=0),
-    "score": lambda scope: _some_document(scope, Q(seq__gt=0, score__isnull=False), []),
+    "score": lambda scope: by_steps.some_document(scope, Q(seq__gt=0, score__isnull=False), []),
     "note": lambda scope: _some_note(Q(), scope),
     "plan": lambda scope: Q(plan__isnull=False),
     "subagent": lambda scope: Q(Exists(Run.objects.filter(parent=OuterRef("pk")))),

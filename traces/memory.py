@@ -19,8 +19,9 @@ from runs.engine.types import ENDED
 from runs.models import Action, Run, SearchDocument
 from runs.words import words
 from traces import names, text_index
+from traces.by_steps import counted
 from traces.fields import Type
-from traces.matching import counted, meta_name, metadata_texts
+from traces.matching import meta_name, metadata_texts
 from traces.step_matching import levels, statuses
 from traces.text_index import needle
 from traces.tree import And, Count, Node, Not, Op, Term, Text, Word

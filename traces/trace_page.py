@@ -33,7 +33,7 @@ LEGEND = (
     ("Sub-agent", "fill-delegate"),
     ("Waiting", "fill-waiting"),
 )
-WINDOW: Final = 80  # rows drawn at first
+WINDOW: Final = 60  # rows drawn at first
 MORE: Final = 300  # rows that come with each look further
 BEFORE: Final = 30  # rows above the chosen one, when it lies outside the first window
 MOST_STEPS: Final = 20_000

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from accounts.access import Access, rows
 from runs.models import Action, Run, SearchDocument
-from traces import matching
+from traces import by_steps, matching
 from traces.editing import joined, written
 from traces.scope import Scope
 from traces.tree import Query
@@ -93,7 +93,7 @@ def _tally(runs: list[Run]) -> Counter[Trait]:
     """How many runs have each trait."""
     traits: dict[uuid.UUID, set[Trait]] = {run.id: set(_of_run(run)) for run in runs}
     documents = (
-        SearchDocument.objects.filter(matching.of_these(traits), seq__gt=0)
+        SearchDocument.objects.filter(by_steps.of_these(traits), seq__gt=0)
         .order_by("run_id", "seq")
         .values_list("run_id", "tool", "model", "status")
     )

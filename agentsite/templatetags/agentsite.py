@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -26,6 +27,7 @@ CENT = Decimal("0.01")
 
 
 @register.simple_tag
+@lru_cache(maxsize=1_000)  # a page has hundreds of them, and few different ones
 def icon(name: str, label: str = "", extra: str = "") -> SafeString:
     """One icon of the sprite. Decorative unless `label` is given; `extra` adds classes."""
     named = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
@@ -79,6 +81,7 @@ def status_word(status: str) -> str:
 
 
 @register.simple_tag
+@lru_cache(maxsize=1_000)
 def kind_tile(kind: str, status: str = "", label: bool = False) -> SafeString:
     """The tinted icon of a step's kind; a failed, timed-out or denied step is red. With `label`, the word beside it."""
     tile = vocabulary.KINDS.get(kind, vocabulary.KINDS["result"])

@@ -127,6 +127,7 @@ def test_values_to_complete_with_are_the_teams_own(agent: Agent, dana: User, ott
     assert {field: values for field, values in sign_in(otto).get("/traces/values/").json().items() if values} == {
         "user": ["otto"],
         "approver": ["otto"],
+        "noted_by": ["otto"],
     }
 
 
