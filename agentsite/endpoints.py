@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Status
 
 from approvals import api as approvals
+from approvals import grants_api as grants
 from runs import noting
 from runs.api.endpoints import Limit, access_of
 from runs.api.idempotent import idempotent
@@ -57,6 +58,38 @@ def extend(request: HttpRequest, batch_id: str) -> dict[str, Any]:
 def hand_over(request: HttpRequest, batch_id: str, payload: approvals.HandOverIn) -> dict[str, Any]:
     """Asks somebody else of the team who may decide."""
     return approvals.hand_over_json(access_of(request), batch_id, payload)
+
+
+@approvals_router.get("/grants", response=dict)
+def list_grants(
+    request: HttpRequest,
+    state: grants.State = "standing",
+    limit: Limit = approvals.DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Standing permissions, newest first."""
+    return grants.list_grants(access_of(request), state, limit, cursor)
+
+
+@approvals_router.post("/grants", response={201: dict})
+@idempotent
+def give_grant(request: HttpRequest, payload: grants.GrantIn) -> Any:
+    """Allows more calls like an action that the caller approved; each use counts as the caller's approval."""
+    return Status(201, grants.give_json(access_of(request), payload))
+
+
+@approvals_router.post("/grants/preview", response=dict)
+@idempotent
+def preview_grant(request: HttpRequest, payload: grants.GrantIn) -> dict[str, Any]:
+    """What such a permission would have covered of the last 30 days. Gives nothing."""
+    return grants.preview_json(access_of(request), payload)
+
+
+@approvals_router.post("/grants/{grant_id}/revoke", response=dict)
+@idempotent
+def revoke_grant(request: HttpRequest, grant_id: str) -> dict[str, Any]:
+    """From now on people are asked again; what it released and did not begin is stopped."""
+    return grants.revoke_json(access_of(request), grant_id)
 
 
 @traces_router.get("/traces", response=dict)

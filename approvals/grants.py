@@ -73,17 +73,20 @@ def origin(access: Access, action_id: uuid.UUID | str) -> Action:
         raise Conflict("Only who approved an action can allow more like it.", status=action.status)
     if action.needed > 1:
         raise Conflict("What two people have to approve can’t be allowed by one in advance.", status=action.status)
-    if access.token is not None:
-        raise Conflict("A standing permission is given by a person who is signed in.", status=action.status)
     return action
+
+
+def check(action: Action, wish: Wish) -> None:
+    """Raises `Invalid` by field."""
+    problems = _problems(action, wish)
+    if problems:
+        raise Invalid(problems)
 
 
 def give(access: Access, action_id: uuid.UUID | str, wish: Wish) -> StandingGrant:
     """Raises `Invalid` by field, `Conflict` as `origin`."""
     action = origin(access, action_id)
-    problems = _problems(action, wish)
-    if problems:
-        raise Invalid(problems)
+    check(action, wish)
     now = timezone.now()
     with transaction.atomic():
         grant = StandingGrant.objects.create(
@@ -110,6 +113,7 @@ def give(access: Access, action_id: uuid.UUID | str, wish: Wish) -> StandingGran
             matchers=grant.matchers,
             uses=wish.uses,
             born_of=str(action.id),
+            channel="web" if access.token is None else "api",
             facts=facts,
         )
     return grant
