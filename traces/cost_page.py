@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from accounts.access import Access, rows
+from accounts.models import User
 from runs.engine.types import ENDED
 from runs.models import Agent, Run
-from traces import alerts, charts, costs, drift, outcomes
+from traces import alerts, charts, costs, drift, names, outcomes
 from traces.costs import Report, Row, Sums
 from traces.editing import quoted
 from traces.month import month
@@ -73,13 +74,13 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
     report = sums.report(by, children=by == "agent")
     past = Sums(access, period.before.start, period.before.end).report(by)
     before = past.total.cost or Decimal(0)
-    names = agent_names(access)
+    called = person_names(access) if by == "user" else agent_names(access)
     per_day = sums.daily("task_type")
     order = _series(per_day)
     found = drift.drifts(access, now) if by == "agent" else {}
-    lines = _lines(sums, report, past, period, names, order, found)
+    lines = _lines(sums, report, past, period, called, order, found)
     flagged = [
-        Flag(drift=each, agent=names.get(agent, agent))
+        Flag(drift=each, agent=called.get(agent, agent))
         for (agent, kind), each in found.items()
         if kind is None and each.flagged
     ]
@@ -99,6 +100,7 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
         "simulated_runs": report.total.simulated_runs,
         "percentiles_from": costs.PERCENTILES_FROM,
         "query_all": _span(period),
+        "query_month": f"started:[{now.replace(day=1).date()} TO {now.date()}]",
     }
 
 
@@ -109,16 +111,27 @@ def _completeness(access: Access, report: Report, now: dt.datetime) -> dict[str,
     return {
         "priced": total.calls - total.unpriced_steps,
         "calls": total.calls,
-        "share": 1 - total.unpriced_steps / total.calls if total.calls else None,
+        "share": _share(total.calls - total.unpriced_steps, total.calls),
         "live": live,
         "rolled_to": source.rolled_to,
         "stale_hours": source.stale_hours,
     }
 
 
+def _share(part: int, whole: int) -> float | None:
+    """To a tenth of a percent, downwards: only what is whole is 100%."""
+    return part * 1000 // whole / 1000 if whole else None
+
+
 def agent_names(access: Access) -> dict[str, str]:
     agents = rows(access, Agent).select_related("current")
     return {agent.slug: _agent_name(agent) for agent in agents}
+
+
+def person_names(access: Access) -> dict[str, str]:
+    """Of whoever started runs in the team."""
+    people = User.objects.filter(id__in=names.observed(access.team.id, "owner"))
+    return {person.username: person.label for person in people}
 
 
 def _agent_name(agent: Agent) -> str:
@@ -133,7 +146,7 @@ def _lines(
     report: Report,
     past: Report,
     period: Period,
-    names: dict[str, str],
+    called: dict[str, str],
     order: Sequence[str],
     drifts: Drifts,
 ) -> list[Line]:
@@ -141,7 +154,7 @@ def _lines(
     sparks = sums.daily(report.by) if report.by in costs.KEYS else {}
     found = []
     for row in report.rows:
-        label = _label(report.by, row.key, names)
+        label = _label(report.by, row.key, called)
         below = report.children.get(row.key, ())
         below = below if len(below) > 1 or (below and below[0].key) else ()
         found.append(
@@ -162,10 +175,10 @@ def _lines(
     return found
 
 
-def _label(by: str, key: str, names: Mapping[str, str]) -> str:
+def _label(by: str, key: str, called: Mapping[str, str]) -> str:
     if by == "day":
         return f"{dt.date.fromisoformat(key):%a %-d %B}"
-    return names.get(key, key) if by == "agent" else key
+    return called.get(key, key) if by in ("agent", "user") else key
 
 
 def _child(row: Row, parent: str, period: Period, order: Sequence[str], found: drift.Drift | None) -> Line:

@@ -39,6 +39,7 @@ BEFORE: Final = 30  # rows above the chosen one, when it lies outside the first 
 MOST_STEPS: Final = 20_000
 DEEPEST: Final = 3  # levels of sub-agents
 GIVEN = 200
+IDS_AT_ONCE = 5_000  # a statement takes only so many parameters
 _SUBJECT = re.compile(r':\s*(?:"([^"\\\\]{1,40})"|(-?[0-9][0-9.]{0,15}))(?=\s*[,}])')
 _COLUMNS = (
     "run_id",
@@ -72,7 +73,8 @@ class Loaded:
 
 @dataclass(slots=True, kw_only=True)
 class Window:
-    """`rows` of all, from `first` to before `end`. `up` and `down` say where more may be asked for."""
+    """`rows` of all, from `first` to before `end`; of those found by words the first, `not_shown` are the others.
+    `up` and `down` say where more may be asked for."""
 
     rows: Sequence[Row]
     first: int
@@ -80,6 +82,7 @@ class Window:
     total: int
     up: bool = True
     down: bool = True
+    not_shown: int = 0
 
     @property
     def above(self) -> int:
@@ -273,8 +276,11 @@ def window(shown: Timeline, loaded: Loaded, chosen: int | None, find: str, first
     total = len(shown.rows)
     words = find.strip().lower()
     if words:
+        _name_subjects(shown.rows, loaded)
         found = _matching(shown.rows, words)
-        return _window(shown, loaded, found[:MORE])
+        part = _window(shown, loaded, found[:MORE])
+        part.not_shown = len(found) - len(part.rows)
+        return part
     if first is None:
         at = next((n for n, row in enumerate(shown.rows) if row.seq == chosen and not row.run), 0)
         first = 0 if at < WINDOW else at - BEFORE
@@ -305,17 +311,18 @@ def _window(shown: Timeline, loaded: Loaded, places: Sequence[int]) -> Window:
 
 
 def _name_subjects(shown: Iterable[Row], loaded: Loaded) -> None:
-    """What each call is about, from the beginning of its input: only for rows that are drawn."""
+    """What each call is about, from the beginning of its input: for rows that are drawn, or looked through."""
     calls = {
         loaded.step_ids.get((row.run, row.seq)): row
         for row in shown
         if row.kind == "tool" and row.seq is not None and not row.note
     }
-    given = StepPayload.objects.filter(step_id__in=[step_id for step_id in calls if step_id]).annotate(
-        given=Substr(Cast("input", TextField()), 1, GIVEN)
-    )
-    for step_id, text in given.values_list("step_id", "given"):
-        calls[step_id].note = subject(text)
+    ids = [step_id for step_id in calls if step_id]
+    begun = StepPayload.objects.annotate(given=Substr(Cast("input", TextField()), 1, GIVEN))
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        given = begun.filter(step_id__in=ids[at : at + IDS_AT_ONCE])
+        for step_id, text in given.values_list("step_id", "given"):
+            calls[step_id].note = subject(text)
 
 
 def _count_notes(shown: Iterable[Row], loaded: Loaded) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import time_machine
@@ -14,7 +15,8 @@ from accounts.access import Access, access_for_user
 from accounts.models import Team, User
 from runs.models import Agent, AgentVersion, Run
 from tests.traces.factories import make_action, make_model_step, make_run, make_step
-from traces import drift, month, outcomes
+from tests.traces.test_pages import sign_in
+from traces import cost_page, drift, month, outcomes
 
 NOW = dt.datetime(2026, 3, 12, 12, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -151,3 +153,27 @@ def test_the_page_says_all_of_it(access: Access, agent: Agent, dana: User) -> No
     assert "Failed runs" in page
     assert "Lost to expiry" in page
     assert "?q=started%3A%5B2026-03-11%20TO%202026-03-11%5D" in by_day
+
+
+@time_machine.travel(NOW, tick=False)
+def test_figures_lead_to_the_runs_they_are_made_of(agent: Agent, dana: User) -> None:
+    for cost in ("1", "2", None):
+        run_of(agent, dana, 0.1, cost)
+    make_run(agent, dana, created=NOW - 0.1 * DAY, seconds=None)
+    client = sign_in(dana)
+    response = client.get("/costs/?by=user")
+    page = response.content.decode()
+    assert response.context["lines"][0].label == "Dana Okafor"
+    assert response.context["lines"][0].row.key == "dana"
+    for query, found in (
+        (response.context["query_month"], 4),
+        (response.context["query_all"], 4),
+        ("is:live", 1),
+        (f"has:unpriced {response.context['query_all']}", 1),
+    ):
+        assert f"?q={quote(query, safe='/')}" in page
+        assert client.get("/traces/", {"q": query}).context["found"].total == found
+
+
+def test_only_what_is_whole_is_a_hundred_percent() -> None:
+    assert [cost_page._share(*each) for each in ((8788, 8789), (9, 9), (0, 3), (0, 0))] == [0.999, 1, 0, None]

@@ -267,6 +267,24 @@ def test_of_a_long_run_a_window_of_rows_is_drawn(agent: Agent, dana: User) -> No
     assert client.get(f"/traces/{run.id}/?first=500").content.decode().count('id="row-s510"') == 1
 
 
+def test_of_very_many_rows_that_are_found_the_rest_is_counted(
+    agent: Agent, dana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_page, "MORE", 5)
+    monkeypatch.setattr(trace_page, "IDS_AT_ONCE", 3)
+    run = make_run(agent, dana)
+    for n in range(8):
+        make_model_step(run)
+        make_step(run, tool="shop.get_order", input={"order": 48000 + n})
+    client = sign_in(dana)
+    page = client.get(f"/traces/{run.id}/?find=shop.get_order").content.decode()
+    assert page.count('class="span-item"') == 5
+    assert "12 more rows are not shown" in page  # the run and eight turns stand above the eight calls
+    page = client.get(f"/traces/{run.id}/?find=48006").content.decode()  # what a call is about
+    assert page.count('id="row-s14"') == 1
+    assert "not shown: write" not in page
+
+
 def test_a_step_is_shown_before_it_has_finished(agent: Agent, dana: User, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(agent, dana, seconds=None)
     make_model_step(run)
