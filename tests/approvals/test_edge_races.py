@@ -34,7 +34,7 @@ from tests.approvals.factories import World, approve, line
 from tests.approvals.test_races import deciding, results
 
 OWNER = "this:1:1"
-COMING = dt.timedelta(milliseconds=3)
+COMING = dt.timedelta(milliseconds=2)
 Calls = list[Callable[[], Any]]
 
 

@@ -28,6 +28,11 @@ PAGES = {
     "batch": "/approvals/{batch}/",
     "batch of deletions": "/approvals/{deletions}/",
     "across runs": "/approvals/actions/",
+    "across runs, nothing": "/approvals/actions/?q=zeppelin",
+    "whole payload": "/approvals/{batch}/actions/{action}/whole",
+    "edit without scripts": "/approvals/{batch}/actions/{action}/",
+    "batch that was decided": "/approvals/{decided}/",
+    "allow more like it": "/approvals/actions/{approved}/allow/",
     "decided": "/approvals/?show=decided",
     "evidence": "/approvals/actions/{action}/",
     "audit log": "/approvals/log/",
@@ -61,6 +66,8 @@ def places(past: Site, waiting: Waiting) -> dict[str, str]:
         "stopped": next(run["id"] for run in runs if run["status"] == "stopped"),
         "dry": next(run["id"] for run in runs if run["status"] == "dry_run_ready"),
         "batch": past.batch(waiting.refunds)["id"],
+        "decided": past.batch(ended)["id"],
+        "approved": past.batch(ended)["actions"][0]["id"],
         "action": past.batch(waiting.refunds)["actions"][0]["id"],
         "deletions": past.batch(waiting.cleanup)["id"],
     }
@@ -84,6 +91,7 @@ def look_at(page: Page, address: str) -> list[str]:
     found += problems(page, "dark")
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.goto(address)
+    found += problems(page, "on a phone, dark")
     page.emulate_media(color_scheme="light")
     found += problems(page, "on a phone")
     found += too_wide(page)
