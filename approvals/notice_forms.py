@@ -9,14 +9,18 @@ from zoneinfo import available_timezones
 from django import forms
 from django.core.validators import EmailValidator
 
-from accounts.secrets import encrypt
+from accounts.secrets import UnreadableSecret, decrypt, encrypt
 from approvals.notice_models import CHANNEL_WORDS, DIGESTS, SECRET_MARK, Channel, ChannelKind
 
 LONGEST_URL = 2000
 
 
+KEPT = ("digest_minutes", "quiet_from", "quiet_to", "time_zone", "only_severe")
+
+
 class ChannelForm(forms.Form):
-    """A new channel. What is typed as `target` is stored encrypted and never shown again."""
+    """A new channel, or with `channel` one that is changed: its way stays, and a webhook's address where none is typed.
+    What is typed as `target` is stored encrypted; a webhook's is never shown again."""
 
     kind = forms.ChoiceField(label="Way", choices=[(kind.value, words) for kind, words in CHANNEL_WORDS.items()])
     target = forms.CharField(
@@ -33,17 +37,30 @@ class ChannelForm(forms.Form):
     )
     only_severe = forms.BooleanField(label="Only batches of high or critical risk", required=False)
 
-    def __init__(self, *args: Any, for_team: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, for_team: bool, channel: Channel | None = None, **kwargs: Any) -> None:
+        if channel is not None:
+            kwargs = {"initial": _initial(channel), "auto_id": f"id_{channel.id.hex}_%s", **kwargs}
         super().__init__(*args, **kwargs)
         self.for_team = for_team
+        self.channel = channel
         if for_team:
             kinds = [(kind.value, words) for kind, words in CHANNEL_WORDS.items() if kind is not ChannelKind.BROWSER]
             self.fields["kind"] = forms.ChoiceField(label="Way", choices=kinds)
             self.fields["target"].help_text = "The URL of the webhook, or an e-mail address."
+        if channel is not None:
+            self._for_change(channel)
         for name, field in self.fields.items():
             css = {"kind": "select", "digest_minutes": "select", "only_severe": "check"}.get(name, "input")
             field.widget.attrs["class"] = css
-        self.fields["time_zone"].widget.attrs["data-time-zone"] = ""
+        if channel is None:
+            self.fields["time_zone"].widget.attrs["data-time-zone"] = ""
+
+    def _for_change(self, channel: Channel) -> None:
+        del self.fields["kind"]
+        if channel.kind == ChannelKind.BROWSER:
+            del self.fields["target"]
+        elif channel.kind != ChannelKind.EMAIL:
+            self.fields["target"].help_text = "Leave it empty to keep the one there is."
 
     def clean_time_zone(self) -> str:
         name = str(self.cleaned_data["time_zone"]).strip()
@@ -53,9 +70,11 @@ class ChannelForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        kind, target = data.get("kind"), str(data.get("target") or "").strip()
+        kind = self.channel.kind if self.channel else data.get("kind")
+        target = str(data.get("target") or "").strip()
         data["target"] = target
-        if kind in (ChannelKind.SLACK, ChannelKind.WEBHOOK) and not _is_url(target):
+        stays = self.channel is not None and not target
+        if kind in (ChannelKind.SLACK, ChannelKind.WEBHOOK) and not stays and not _is_url(target):
             self.add_error("target", "Give the whole address of the webhook, beginning with https:// or http://.")
         if kind == ChannelKind.EMAIL and target:
             try:
@@ -85,6 +104,33 @@ def channel_of(form: ChannelForm, *, origin: str, **owner: Any) -> tuple[Channel
         label=_label(kind, target),
     )
     return channel, secret
+
+
+def change(channel: Channel, form: ChannelForm) -> list[str]:
+    """Puts what the form says onto the row, unsaved; the names of the fields that are different now."""
+    before = {name: getattr(channel, name) for name in KEPT}
+    for name in KEPT:
+        setattr(channel, name, form.cleaned_data[name])
+    changed = [name for name in KEPT if getattr(channel, name) != before[name]]
+    target = form.cleaned_data["target"]
+    stays = channel.kind == ChannelKind.BROWSER or (channel.kind != ChannelKind.EMAIL and not target)
+    if not stays and target != _target(channel):
+        channel.target, channel.label = encrypt(target) if target else b"", _label(channel.kind, target)
+        changed.append("target")
+    return changed
+
+
+def _initial(channel: Channel) -> dict[str, Any]:
+    shown = {"target": channel.label} if channel.kind == ChannelKind.EMAIL else {}
+    return {**shown, **{name: getattr(channel, name) for name in KEPT}}
+
+
+def _target(channel: Channel) -> str | None:
+    """None where the key that encrypted it is gone: whatever is typed is new then."""
+    try:
+        return decrypt(channel.target) if channel.target else ""
+    except UnreadableSecret:
+        return None
 
 
 def _label(kind: str, target: str) -> str:

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
 from accounts.http import HttpRequest
-from approvals import notices
+from approvals import notice_forms, notices
 from approvals.notice_forms import ChannelForm, channel_of
 from approvals.notice_models import LEADS, Channel, ChannelKind, Notice
 
@@ -54,6 +54,23 @@ def add(request: HttpRequest) -> HttpResponse:
     if secret:
         return _page(request, status=201, secret=secret, added=channel)
     messages.success(request, "Added. Send a test to see that it arrives.")
+    return redirect("approvals:notifications")
+
+
+@require_POST
+def change(request: HttpRequest, channel_id: uuid.UUID) -> HttpResponse:
+    """How often, when not, and where to; its way and its signing secret stay."""
+    channel = _own(request.access, channel_id)
+    form = ChannelForm(request.POST, for_team=channel.user_id is None, channel=channel)
+    if not form.is_valid():
+        return _page(request, status=422, changing=form)
+    with transaction.atomic():
+        channel = Channel.objects.select_for_update().get(id=channel.id)
+        changed = notice_forms.change(channel, form)
+        if changed:
+            channel.save(force_update=True)
+            _receipt(channel, "channel.changed", request.access, changed=changed)
+    messages.success(request, "Saved." if changed else "Nothing is different.")
     return redirect("approvals:notifications")
 
 
@@ -104,7 +121,8 @@ def _page(request: HttpRequest, status: int = 200, **shown: Any) -> HttpResponse
     last: dict[uuid.UUID, Notice] = {}
     for notice in rows(access, Notice).filter(channel__in=found).order_by("channel", "-created_at")[:500]:
         last.setdefault(notice.channel_id, notice)
-    lists = [(channel, last.get(channel.id)) for channel in found]
+    refused: ChannelForm | None = shown.get("changing")
+    lists = [(channel, last.get(channel.id), _form_of(channel, refused)) for channel in found]
     context = {
         "mine": [each for each in lists if each[0].user_id],
         "teams": [each for each in lists if not each[0].user_id],
@@ -119,12 +137,19 @@ def _page(request: HttpRequest, status: int = 200, **shown: Any) -> HttpResponse
     return render(request, "approvals/notifications.html", context, status=status)
 
 
-def _receipt(channel: Channel, kind: str, access: Access) -> None:
+def _form_of(channel: Channel, refused: ChannelForm | None) -> ChannelForm:
+    """As it stands, or with what was typed and refused."""
+    if refused is not None and refused.channel is not None and refused.channel.id == channel.id:
+        return refused
+    return ChannelForm(for_team=channel.user_id is None, channel=channel)
+
+
+def _receipt(channel: Channel, kind: str, access: Access, **more: Any) -> None:
     receipts.append(
         access.team.id,
         kind,
         actor=access.user,
         subject_type="channel",
         subject_id=channel.id,
-        payload={"kind": channel.kind, "label": channel.label, "of": "person" if channel.user_id else "team"},
+        payload={"kind": channel.kind, "label": channel.label, "of": "person" if channel.user_id else "team", **more},
     )

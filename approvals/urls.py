@@ -10,6 +10,7 @@ urlpatterns = [
     path("notifications/", notice_views.page, name="notifications"),
     path("notifications/add", notice_views.add, name="add_channel"),
     path("notifications/take", notice_views.take, name="take_notices"),
+    path("notifications/<uuid:channel_id>/change", notice_views.change, name="change_channel"),
     path("notifications/<uuid:channel_id>/remove", notice_views.remove, name="remove_channel"),
     path("notifications/<uuid:channel_id>/test", notice_views.test, name="test_channel"),
     path("log/", proof_views.log_page, name="log"),

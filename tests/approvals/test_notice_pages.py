@@ -158,3 +158,96 @@ def test_the_link_of_a_message_only_shows(world: World, who: str) -> None:
     for action in actions:
         action.refresh_from_db()
         assert action.status == "pending"
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+def change(world: World, who: str, saved: Channel, **fields: Any) -> Any:
+    data = {"digest_minutes": "0", "time_zone": "UTC", **fields}
+    return world.client(who).post(reverse("approvals:change_channel", args=[saved.id]), data)
+
+
+def test_how_often_and_when_not_is_changed_and_the_webhook_stays(world: World) -> None:
+    add(world, "approver", kind="webhook", target=HOOK)
+    [saved] = Channel.objects.all()
+    page = text(world.client("approver").get(PAGE))
+    assert reverse("approvals:change_channel", args=[saved.id]) in page
+    assert "very-secret" not in page
+
+    fields = {"digest_minutes": "60", "quiet_from": "22:00", "quiet_to": "07:00", "time_zone": "Europe/Lisbon"}
+    assert change(world, "approver", saved, **fields, only_severe="on").status_code == 302
+
+    now = Channel.objects.get(id=saved.id)
+    assert (now.digest_minutes, str(now.quiet_from), now.time_zone, now.only_severe) == (
+        60,
+        "22:00:00",
+        "Europe/Lisbon",
+        True,
+    )
+    assert (decrypt(now.target), now.secret, now.kind, now.label) == (HOOK, saved.secret, "webhook", "hooks.example")
+    receipt = Receipt.objects.get(kind="channel.changed")
+    assert receipt.payload["changed"] == ["digest_minutes", "quiet_from", "quiet_to", "only_severe"]
+    page = text(world.client("approver").get(PAGE))
+    assert 'value="22:00' in page
+    assert "Every hour · quiet 22:00 to 07:00 Europe/Lisbon" in page
+
+
+def test_an_address_is_changed_and_a_persons_own_comes_back(world: World) -> None:
+    add(world, "approver", kind="webhook", target=HOOK)
+    [hook] = Channel.objects.all()
+    change(world, "approver", hook, target="https://other.example/new-secret")
+    now = Channel.objects.get(id=hook.id)
+    assert decrypt(now.target) == "https://other.example/new-secret"
+    assert (now.label, now.secret) == ("other.example", hook.secret)
+    assert "secret" not in str(Receipt.objects.get(kind="channel.changed").payload)
+
+    add(world, "approver", target="desk@harborpine.example")
+    mail = Channel.objects.get(kind="email")
+    assert 'value="desk@harborpine.example"' in text(world.client("approver").get(PAGE))
+    change(world, "approver", mail, target="")
+    assert (bytes(Channel.objects.get(id=mail.id).target), Channel.objects.get(id=mail.id).label) == (b"", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"target": "nonsense"}, "Give the whole address of the webhook"),
+        ({"time_zone": "Mars"}, "There is no such time zone."),
+        ({"quiet_from": "22:00"}, "Quiet hours need a beginning and an end."),
+        ({"digest_minutes": "7"}, "Select a valid choice."),
+    ],
+)
+def test_a_change_that_is_wrong_is_said_there_and_kept(world: World, fields: dict[str, str], words: str) -> None:
+    add(world, "approver", kind="webhook", target=HOOK)
+    [saved] = Channel.objects.all()
+
+    answer = change(world, "approver", saved, **{"time_zone": "Asia/Tokyo", **fields})
+
+    assert answer.status_code == 422
+    page = text(answer)
+    assert words in page
+    assert f'value="{fields.get("time_zone", "Asia/Tokyo")}"' in page
+    assert page.count('<details class="acct-more acct-change" open>') == 1
+    assert Channel.objects.get(id=saved.id).time_zone == "Europe/Lisbon"
+    assert not Receipt.objects.filter(kind="channel.changed").exists()
+
+
+@pytest.mark.parametrize(
+    ("who", "own", "teams"),
+    [
+        ("admin", 404, 302),
+        ("approver", 302, 403),
+        ("viewer", 404, 403),
+        ("outsider", 404, 404),
+        ("anonymous", 302, 302),
+    ],
+)
+def test_who_may_change_a_channel(world: World, who: str, own: int, teams: int) -> None:
+    mine = channel(world, "approver", ChannelKind.BROWSER)
+    ours = channel(world, None, ChannelKind.SLACK, label="hooks.example")
+    assert change(world, who, mine, digest_minutes="60").status_code == own
+    assert change(world, who, ours, digest_minutes="60").status_code == teams
+    assert Channel.objects.filter(digest_minutes=60).count() == (who in ("admin", "approver"))
+    url = reverse("approvals:change_channel", args=[mine.id])
+    assert world.client("approver").get(url).status_code == 405
