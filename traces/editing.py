@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from collections.abc import Mapping
 
 from traces.tree import Op, Or, Query
 
@@ -25,6 +27,22 @@ def joined(query: Query, more: str) -> str:
     text, bar, chart = query.text.rpartition("|") if query.by else (query.text, "", "")
     text = f"({text.strip()})" if isinstance(query.node, Or) else text.strip()
     return f"{text} {more} {bar}{chart}".strip()
+
+
+def of_group(query: Query, keys: Mapping[str, str]) -> str:
+    """The runs of one group of `| by …`; empty where a value is missing, which no query can name."""
+    if not all(keys.values()):
+        return ""
+    plain = query.text.rpartition("|")[0].strip() if query.by else query.text.strip()
+    own = f"({plain})" if isinstance(query.node, Or) else plain
+    return " ".join(filter(None, (own, *(_one(name, value) for name, value in keys.items()))))
+
+
+def _one(name: str, value: str) -> str:
+    if name not in ("day", "week"):
+        return written(name, value)
+    last = dt.date.fromisoformat(value) + dt.timedelta(days=6 if name == "week" else 0)
+    return f"started:[{value} TO {last}]"
 
 
 def without(query: Query, *fields: str) -> str:

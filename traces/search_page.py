@@ -12,6 +12,7 @@ from accounts.access import Access, Right, rows
 from runs.models import Run
 from traces import matching, saved
 from traces.aggregate import aggregate
+from traces.editing import of_group
 from traces.overview import SERIES, overview
 from traces.query import parse
 from traces.scope import Scope
@@ -60,7 +61,8 @@ def page(access: Access, query: Query, sort: str, cursor: str) -> dict[str, Any]
     if cursor:
         return context
     if query.by:
-        context["groups"], context["groups_cut"] = aggregate(access, query, query.by, now=now)
+        groups, context["groups_cut"] = aggregate(access, query, query.by, now=now)
+        context["groups"] = [{"group": group, "query": of_group(query, group.keys)} for group in groups]
     seen = overview(access, query, now=now)
     counts = [bucket.counts for bucket in seen.histogram.buckets] if seen.histogram else []
     used = [name for index, name in enumerate(SERIES) if any(tally[index] for tally in counts)]

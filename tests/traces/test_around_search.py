@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from urllib.parse import quote
 
 import pytest
 from django.db import connection
@@ -268,3 +269,21 @@ def test_programs_compare_and_ask_why(runs: list[Run], dana: User, otto: User) -
         compare_traces(access_for_user(otto), TwoTraces(left=str(runs[0].id), right=str(runs[1].id)))
     reasons = why_traces(access, TraceQuery(q="status:failed"))["reasons"]
     assert "carrier.track" in {reason["value"] for reason in reasons if reason["what"] == "Tool"}
+
+
+@pytest.mark.parametrize("by", ["agent", "status", "type", "user", "version", "model", "day", "week", "type,status"])
+def test_each_group_leads_to_its_runs(agent: Agent, dana: User, by: str) -> None:
+    for index, kind in enumerate(("late parcel", "late parcel", "record", "")):
+        created = timezone.now() - dt.timedelta(days=3 * index)
+        make_model_step(make_run(agent, dana, created=created, task_type=kind, task="refund"))
+    client = Client()
+    client.force_login(dana, backend="django.contrib.auth.backends.ModelBackend")
+    response = client.get("/traces/", {"q": f"refund OR parcel | by {by}"})
+    groups = response.context["groups"]
+    assert groups
+    for row in groups:
+        if not row["query"]:
+            assert "" in row["group"].keys.values()
+            continue
+        assert client.get("/traces/", {"q": row["query"]}).context["found"].total == row["group"].count
+        assert f'href="/traces/?q={quote(row["query"], safe="/")}"' in response.content.decode()
