@@ -341,7 +341,7 @@ def _filters(counts: presenter.Counts, show: str) -> list[dict[str, Any]]:
         for key, label, number in (
             ("mine", "For me", counts.mine),
             ("two_person", "Two-person", counts.two_person),
-            ("expiring", "Expiring soon", counts.expiring),
+            ("expiring", "Expiring", counts.expiring),
         )
     ]
 
