@@ -69,3 +69,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 i
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file: threads and live servers share it, as in production. In memory they would lock each other out.
     DATABASES["default"]["TEST"] = {"NAME": str(_home / "test.sqlite3")}
+elif "LOAD_ACTIONS" not in os.environ:  # measurements commit as production does
+    # Only a crash of PostgreSQL itself could tell the difference, and no test does that: each of some ten thousand
+    # commits would wait for the disk.
+    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=off"}

@@ -20,7 +20,7 @@ from runs.models import Action
 from tests.approvals import factories as make
 from tests.approvals.factories import World, approve
 
-BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution"}
+BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "asked", "actions", "execution"}
 ACTION = {
     "id", "digest", "kind", "tool", "args", "risk", "confidence", "route_reason", "preview", "status", "needed",
     "decisions", "supersedes", "result", "expires_at", "starts_at",
