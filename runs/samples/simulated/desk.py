@@ -248,7 +248,9 @@ class Desk:
         lines += [f"- Not possible: {problem}." for problem in self.work.problems]
         if self.policy is None:
             lines.append("- I could not read the refund policy, so I refunded nothing: that needs a person.")
-        if not lines:
+        if not lines and self.conversation.wrap_up:
+            lines = ["- No request was looked up yet, so nothing was decided and nothing was changed."]
+        elif not lines:
             lines = ["- I found no open request that fits the task."]
         return self.work.turn("\n".join([self._heading(waiting), "", *lines]))
 
