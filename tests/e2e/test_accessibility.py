@@ -44,6 +44,8 @@ PAGES = {
     "nothing found": "/traces/?q=zeppelin",
     "trace": "/traces/{ended}/",
     "trace step": "/traces/{ended}/steps/3/",
+    "trace notes": "/traces/{ended}/?notes=open",
+    "erasure": "/accounts/erasure/",
     "costs": "/costs/",
     "costs of a day": "/costs/?by=tool&range=7d",
     "agents": "/agents/",
