@@ -43,10 +43,7 @@ def snippet(sources: Iterable[Source], texts: Sequence[Text], seq: int | None) -
     patterns = [pattern_of(text) for text in texts]
     found: tuple[int, Snippet] | None = None
     for field, source in sources:
-        text = (source if isinstance(source, str) else source())[:MOST_TEXT]
-        if not _holds_any(patterns, text):
-            continue
-        line = " ".join(text.split())
+        line = " ".join((source if isinstance(source, str) else source())[:MOST_TEXT].split())
         plain = folded(line)
         hits = [[match.span() for match in each.finditer(plain)] for each in patterns]
         held = sum(map(bool, hits))
@@ -55,12 +52,6 @@ def snippet(sources: Iterable[Source], texts: Sequence[Text], seq: int | None) -
         if found and found[0] == len(patterns):
             break
     return found[1] if found else None
-
-
-def _holds_any(patterns: Sequence[re.Pattern[str]], text: str) -> bool:
-    """Most sources hold nothing, and need not be made a line for that."""
-    plain = folded(text)
-    return any(pattern.search(plain) for pattern in patterns)
 
 
 def _cut(field: str, line: str, hits: list[tuple[int, int]], held: int, seq: int | None) -> Snippet:
