@@ -15,6 +15,7 @@ import httpx2
 from runs import strict_json
 from runs.engine.ports import Interrupted, ModelError
 from runs.engine.types import JsonObject, ModelReply, ModelRequest, Usage
+from runs.threads import Threads
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
@@ -71,7 +72,7 @@ class AnthropicLlm:
     ) -> ModelReply:
         """Streams one reply. Both callbacks run in the calling thread; every stop reason is left to the caller."""
         pump = _Pump(self._client, request_body(request, self._features))
-        pump.start()
+        _streams.start(pump.run)
         try:
             return self._follow(pump, on_text, interrupted)
         except BaseException:
@@ -91,57 +92,56 @@ class AnthropicLlm:
         return _tokens(tokens) or None
 
     def _follow(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
-        reply = _Reply()
         try:
-            return self._read(reply, pump, on_text, interrupted)
+            return self._read(pump, on_text, interrupted)
         except (ModelError, Interrupted) as error:
-            error.may_be_billed = reply.has_begun or pump.was_sent(error)
-            error.usage = reply.usage
+            error.may_be_billed = pump.reply.has_begun or pump.was_sent(error)
+            error.usage = pump.reply.usage
             raise
 
-    def _read(
-        self, reply: _Reply, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]
-    ) -> ModelReply:
-        heard_at = time.monotonic()
+    def _read(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
         while True:
-            event = pump.next_event(POLL_S)
-            if event is not None and event.get("type") != "ping":
-                heard_at = time.monotonic()
-                if text := reply.add(event):
-                    on_text(text)
-            if reply.stopped:
-                return reply.finish(pump.request_id)
+            text = pump.next_text(POLL_S)
+            if text:
+                on_text(text)
+            elif text is not None:
+                return pump.reply.finish(pump.request_id)
             if interrupted():
                 raise Interrupted("the model call was interrupted")
-            if time.monotonic() - heard_at > self._silence_timeout_s:
+            if time.monotonic() - pump.heard_at > self._silence_timeout_s:
                 raise ModelError("timeout", "the model was silent for too long", retryable=True)
 
 
-class _Pump(threading.Thread):
-    """Reads one stream in its own thread, so that a caller waiting for its next event can always give up at once.
+_streams = Threads("model-stream")
+
+
+class _Pump:
+    """Reads one reply in a thread of its own, so that a caller waiting for more can always give up at once. Only text
+    and the end wake the caller: most events of a stream are neither.
 
     The SDK has no way to break off a request whose response headers have not come; a thread that is left behind has.
     """
 
     def __init__(self, client: anthropic.Anthropic, body: JsonObject) -> None:
-        super().__init__(name="model-stream", daemon=True)
         self.request_id = ""
+        self.reply = _Reply()
+        self.heard_at = time.monotonic()
         self._client = client
         self._body = body
-        self._events: queue.SimpleQueue[JsonObject | Exception] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._abandoned = False
         self._response: httpx2.Response | None = None
 
-    def next_event(self, timeout_s: float) -> JsonObject | None:
-        """None when nothing came in time. Raises `ModelError`."""
+    def next_text(self, timeout_s: float) -> str | None:
+        """None when nothing came in time, and an empty text when `reply` is complete. Raises `ModelError`."""
         try:
-            event = self._events.get(timeout=timeout_s)
+            heard = self._heard.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        if isinstance(event, Exception):
-            raise model_error(event) from event
-        return event
+        if isinstance(heard, Exception):
+            raise model_error(heard) from heard
+        return heard
 
     def was_sent(self, error: Exception) -> bool:
         """Whether the request may have arrived, though nothing of a reply came: no answer that the provider gave, and
@@ -163,9 +163,9 @@ class _Pump(threading.Thread):
     def run(self) -> None:
         try:
             self._read()
-            self._events.put(ModelError("incomplete_reply", "the reply ended before it was complete", retryable=True))
+            self._heard.put(ModelError("incomplete_reply", "the reply ended before it was complete", retryable=True))
         except Exception as error:  # noqa: BLE001 handed to the caller's thread, which classifies it
-            self._events.put(error)
+            self._heard.put(error)
 
     def _read(self) -> None:
         # Not `messages.create`: that warns for models near their end, and a warning may be an error to the host.
@@ -196,7 +196,15 @@ class _Pump(threading.Thread):
                 raise bad_reply("an event of the stream is not a JSON object")
             if sse.event == "error" or event.get("type") == "error":
                 raise stream_error(event)
-            self._events.put(event)
+            self._take(event)
+
+    def _take(self, event: JsonObject) -> None:
+        if event.get("type") == "ping" or self.reply.stopped:
+            return
+        self.heard_at = time.monotonic()
+        text = self.reply.add(event)
+        if text or self.reply.stopped:
+            self._heard.put(text)
 
 
 def request_body(request: ModelRequest, features: Collection[str] = ()) -> JsonObject:

@@ -9,7 +9,7 @@ belongs to the step joins the same transaction. Column names come from the model
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -18,7 +18,7 @@ from typing import Any
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from runs import documents
+from runs import documents, prepared
 from runs.asked import RunMessage
 from runs.engine.types import WORK_KINDS, RunStatus, Step, StepKind
 from runs.models import Run, SearchDocument, StepPayload
@@ -44,27 +44,28 @@ def record(run: Run, owner: str, changes: Mapping[str, Any], step: Step, expired
     payload = StepPayload(step=row, **texts)
     rows: tuple[models.Model, ...] = (row, payload, documents.step_document(run, row, payload))
     names = tuple(changes)
-    held = (run.id, RunStatus.RUNNING, owner, run.last_seq)
-    updated = [*_prepared(Run, names, changes.values()), *_prepared(Run, _HELD, held)]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(_in_one(names), [*updated, *(value for each in rows for value in _values(each))])
-            found = cursor.fetchone()
-            return Wishes(*found) if found else None
-        with transaction.atomic():
-            cursor.execute(_update(Run, names, _HELD), updated)
-            if cursor.rowcount != 1:
-                return None
-            for each in rows:
-                cursor.execute(_insert(type(each)), _values(each))
-            cursor.execute(_wishes_of(), _prepared(Run, ("id",), (run.id,)))
-            return Wishes(*cursor.fetchone())
+    held = (run.id, RunStatus.RUNNING.value, owner, run.last_seq)
+    columns, updated = _fields(Run, (*names, *_HELD)), [*changes.values(), *held]
+    if connection.vendor == "postgresql":
+        values = prepared.texts(columns, updated)
+        for each in rows:
+            values += prepared.texts(_own(type(each)), _values(each))
+        _, found = prepared.execute(_in_one(names), values)
+        return Wishes(*found) if found else None
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute(_update(Run, names, _HELD), _saved(columns, updated))
+        if cursor.rowcount != 1:
+            return None
+        for each in rows:
+            cursor.execute(_insert(type(each)), _saved(_own(type(each)), _values(each)))
+        cursor.execute(_wishes_of(), _saved(_fields(Run, ("id",)), (run.id,)))
+        return Wishes(*cursor.fetchone())
 
 
 def wishes(run_id: uuid.UUID, owner: str) -> Wishes | None:
     """Read afresh; None when `owner` does not hold the run."""
     with connection.cursor() as cursor:
-        held = _prepared(Run, _HELD[:3], (run_id, RunStatus.RUNNING, owner))
+        held = _saved(_fields(Run, _HELD[:3]), (run_id, RunStatus.RUNNING, owner))
         cursor.execute(f"{_wishes_of()} AND {_where(Run, _HELD[1:3])}", held)
         found = cursor.fetchone()
     return Wishes(*found) if found else None
@@ -72,9 +73,13 @@ def wishes(run_id: uuid.UUID, owner: str) -> Wishes | None:
 
 def reserve(run_id: uuid.UUID, owner: str, usd: Decimal, input_tokens: int, output_tokens: int) -> bool:
     """Whether the worst case of a call fits the run's limits, and then holds it back: one conditional UPDATE."""
-    worst = _prepared(Run, _RESERVED, (usd, input_tokens, output_tokens))
+    worst = (usd, input_tokens, output_tokens)
+    columns, values = _fields(Run, (*_RESERVED, "id", "lease_owner", *_RESERVED)), (*worst, run_id, owner, *worst)
+    if connection.vendor == "postgresql":
+        changed, _ = prepared.execute(_reservation(), prepared.texts(columns, values))
+        return changed == 1
     with connection.cursor() as cursor:
-        cursor.execute(_reservation(), [*worst, *_prepared(Run, ("id", "lease_owner"), (run_id, owner)), *worst])
+        cursor.execute(_reservation(), _saved(columns, values))
         return bool(cursor.rowcount == 1)
 
 
@@ -135,8 +140,7 @@ _RESERVED = ("reserved_usd", "reserved_input_tokens", "reserved_output_tokens")
 _ROWS: tuple[type[models.Model], ...] = (StepRow, StepPayload, SearchDocument)
 
 
-def _prepared(model: type[models.Model], names: Sequence[str], values: Any) -> list[Any]:
-    fields = _fields(model, tuple(names))
+def _saved(fields: Iterable[models.Field[Any, Any]], values: Iterable[Any]) -> list[Any]:
     return [field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True)]
 
 
@@ -161,7 +165,7 @@ def _update(model: type[models.Model], names: tuple[str, ...], held: tuple[str, 
 
 
 def _values(row: models.Model) -> list[Any]:
-    return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in _own(type(row))]
+    return [getattr(row, field.attname) for field in _own(type(row))]
 
 
 @cache

@@ -22,7 +22,8 @@ def withdraw(run_id: uuid.UUID, reason: str) -> None:
     transaction of the end. All rows are changed before the first receipt is written, for receipts hold the team's row:
     so two ends, or an end and a decision, never wait for each other."""
     alive = list(below(run_id))
-    list(Run.objects.select_for_update(no_key=True).filter(id__in=alive).order_by("id").values_list("id"))
+    if alive:
+        list(Run.objects.select_for_update(no_key=True).filter(id__in=alive).order_by("id").values_list("id"))
     outcomes = {child: lifecycle.request_cancel(child) for child in alive}
     ended = [child for child, outcome in outcomes.items() if outcome == "ended"]
     left = _withdraw(run_id, reason)
@@ -45,8 +46,11 @@ def withdraw(run_id: uuid.UUID, reason: str) -> None:
 def _withdraw(run_id: uuid.UUID, reason: str) -> list[tuple[Action, str]]:
     """The actions that were still open, as they were before."""
     left = list(Action.objects.filter(run_id=run_id, status__in=_LEFT).order_by("position", "id"))
-    lifecycle.withdraw_actions(run_id, reason)
-    lifecycle.forget_executions(run_id, "The run ended while this was being done; whether it happened is not known.")
+    if left:
+        lifecycle.withdraw_actions(run_id, reason)
+        lifecycle.forget_executions(
+            run_id, "The run ended while this was being done; whether it happened is not known."
+        )
     lifecycle.close_batches(run_id)
     return [(action, reason) for action in left]
 
