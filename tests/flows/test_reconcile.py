@@ -122,7 +122,13 @@ def test_a_person_against_the_tool_settles_once(crew: Access, lost: Action, shop
     for number in range(REPETITIONS):
         with transaction.atomic():
             other = make.make_refund(
-                lost.batch, run=lost.run, kind="unknown", status="unknown", executed_at=timezone.now(), expires_at=None
+                lost.batch,
+                run=lost.run,
+                intent=f"{1_000 + number}:0",  # the run's own calls begin at 1
+                kind="unknown",
+                status="unknown",
+                executed_at=timezone.now(),
+                expires_at=None,
             )
             record(other, "action.unknown", batch=str(lost.batch_id), batch_digest=batch_digest(lost.batch))
 
