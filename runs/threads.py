@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -12,14 +13,19 @@ class Threads:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """A process that was forked has none of the threads that its parent had."""
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0
+        self.idle = 0
 
     def start(self, work: Callable[[], object]) -> None:
         with self._lock:
-            is_one_free = self._idle > 0
-            self._idle -= is_one_free
+            is_one_free = self.idle > 0
+            self.idle -= is_one_free
         self._work.put(work)
         if not is_one_free:
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
@@ -28,4 +34,4 @@ class Threads:
         while True:
             self._work.get()()
             with self._lock:
-                self._idle += 1
+                self.idle += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from accounts.models import IdempotentRequest
 from runs import commands
 from runs.asked import RunMessage
 from runs.models import Run
-from tests.accounts.together import together
+from tests.accounts.together import REPETITIONS, together
 from tests.api.client import answer, problem
 from tests.api.conftest import As, caller_for
 from tests.approvals import factories as make
@@ -94,21 +95,22 @@ def test_decisions_take_keys(world: World, as_: As) -> None:
     assert answers[0]["results"][0]["outcome"] == "applied"
 
 
-@pytest.mark.parametrize("_", range(3))
-def test_the_same_call_from_many_threads_launches_once(world: World, _: int) -> None:
+def test_the_same_call_from_many_threads_launches_once(world: World) -> None:
     caller = caller_for(world, "operator")
 
-    def call() -> tuple[int, Any]:
-        response = caller.post("/runs", LAUNCH, key="order-1")
+    def call(key: str) -> tuple[int, Any]:
+        response = caller.post("/runs", LAUNCH, key=key)
         return response.status_code, json.loads(response.content)
 
-    answers = together([call] * 6)
-    assert not [each for each in answers if isinstance(each, Exception)]
-    assert {status for status, _ in answers} <= {201, 409}
-    assert Run.objects.count() == 1
-    made = [body["id"] for status, body in answers if status == 201]
-    assert made
-    assert set(made) == {str(Run.objects.get().id)}
+    for number in range(1, REPETITIONS + 1):
+        answers = together([partial(call, f"order-{number}")] * 3)
+
+        assert not [each for each in answers if isinstance(each, Exception)]
+        assert {status for status, _ in answers} <= {201, 409}
+        assert Run.objects.count() == number
+        made = [body["id"] for status, body in answers if status == 201]
+        assert made
+        assert set(made) == {str(Run.objects.latest("created_at").id)}
     connection.close()
 
 

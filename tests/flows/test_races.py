@@ -182,11 +182,10 @@ def test_the_same_message_at_once_advances_once(parked: Run, race: Race, monkeyp
 
 
 def test_the_same_message_at_once_does_each_step_once(crew: Access, shop: LocalShop, model: Model, race: Race) -> None:
-    """Before and after a decision that two people take at once: real runs, from their start to their end. What decides
-    it, the lease, the verdict and the claim, is raced a hundred times above and in the tests of approvals."""
+    """Before and after a decision that two people take at once: real runs, from their start to their end."""
     model.says(uses(tool(READ, order="48213"), REFUNDS), "One waits.", "Done.")
     other = member(crew, "marco")
-    for number in range(8):
+    for number in range(REPETITIONS):
         run = launch(crew, task=f"Case {number}")
         shop.change("UPDATE orders SET refunded_cents = 0")
         shop.executed.clear()
