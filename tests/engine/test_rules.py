@@ -197,3 +197,13 @@ def test_a_path_reaches_into_an_object() -> None:
     assert rules.at({"changes": {"credit": 5}}, "changes.credit") == (True, 5)
     assert rules.at({"changes.credit": 7, "changes": {}}, "changes.credit") == (True, 7)
     assert rules.at({"changes": [1]}, "changes.credit") == (False, None)
+
+
+@pytest.mark.parametrize("given", ["nothing", None, "lots", True, [300], math.nan, ""], ids=str)
+def test_leaving_the_argument_out_does_not_get_past_a_rule(given: object) -> None:
+    args: JsonObject = {} if given == "nothing" else {"amount": given}
+
+    chosen = route(call(**args), TOOL, grant(Policy.AUTO, TWO_ABOVE_250))
+
+    assert (chosen.outcome, chosen.needed) == ("ask", 2)
+    assert "and above 250 two people decide" in chosen.reason

@@ -7,11 +7,8 @@ import json
 from runs.engine.context import Conversation
 from runs.engine.fakes import calls, says
 from runs.engine.types import Mode, Policy
+from tests.engine.test_context import texts
 from tests.loop.helpers import assert_grows, assert_sound, use, world
-
-
-def texts(content: list[dict[str, str]]) -> list[str]:
-    return [block.get("text") or block["content"] for block in content]
 
 
 # --- the conversation ------------------------------------------------------------------------------------------------

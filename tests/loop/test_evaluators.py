@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,32 +9,9 @@ import pytest
 from runs.engine.fakes import calls, says
 from runs.engine.ports import ModelError
 from runs.engine.types import Mode, RunStatus, StepKind, StepStatus, StopReason
+from tests.engine.test_evaluators import BAD, verdict
 from tests.loop.helpers import limits, then, use, world
 from tests.loop.test_planning import plan_text, statuses
-
-
-def verdict(**some: Any) -> str:
-    good = {"score": 0.8, "progress": True, "sentence": "It looked.", "plan_steps_done": [], "assumptions": []}
-    return json.dumps({**good, **some})
-
-
-BAD = [
-    "",
-    "Looks fine to me.",
-    "[]",
-    "0.8",
-    "{}",
-    verdict(score="0.8"),
-    verdict(score=True),
-    verdict(score=None),
-    verdict(score=-0.01),
-    verdict(score=1.01),
-    verdict(score=float("nan")),
-    verdict(score=float("inf")),
-    verdict(score=10**400),
-    '{"score": 0.8',
-    "[" * 100_000,
-]
 
 
 # --- in a run --------------------------------------------------------------------------------------------------------

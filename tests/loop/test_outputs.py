@@ -5,9 +5,8 @@ from __future__ import annotations
 from runs.engine.fakes import calls, says
 from runs.engine.outputs import MOST_CHARACTERS, shown
 from runs.engine.types import Mode, ToolResult
+from tests.engine.test_outputs import LONG
 from tests.loop.helpers import APPROVE, assert_sound, use, world
-
-LONG = "".join(f"{number:06d}\n" for number in range(6000))
 
 
 def test_a_run_stores_the_whole_and_tells_the_head() -> None:

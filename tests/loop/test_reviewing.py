@@ -23,8 +23,8 @@ from runs.engine.types import (
     StepStatus,
     StopReason,
 )
+from tests.engine.test_evaluators import verdict
 from tests.loop.helpers import UNLIMITED, WAITS, World, assert_sound, limits, use, world
-from tests.loop.test_evaluators import verdict
 from tests.loop.test_planning import statuses
 
 CARD = "The card is valid."

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runs.engine.policy import route
 from runs.engine.rules import Comparison, Rule
-from runs.engine.types import Call, Effect, JsonObject, Policy, Risk, ToolGrant, ToolSpec
-
-TOOL = ToolSpec(
-    name="shop.refund", description="", input_schema={}, effect=Effect.IRREVERSIBLE, version="1", risk=Risk.MEDIUM
-)
-TWO_ABOVE_250 = Rule(argument="amount", test=Comparison.ABOVE, value=250, policy=Policy.TWO_PERSON)
-
-
-def call(confidence: float | None = 0.97, reasoning: str = "The kettle is $84.", **args: Any) -> Call:
-    return Call(
-        intent="1:0", tool_call_id="c", tool="shop.refund", args=args, confidence=confidence, reasoning=reasoning
-    )
-
-
-def grant(policy: Policy, *given_rules: Rule, **fields: Any) -> ToolGrant:
-    return ToolGrant(name="shop.refund", policy=policy, rules=given_rules, **fields)
-
-
-@pytest.mark.parametrize("given", ["nothing", None, "lots", True, [300], math.nan, ""], ids=str)
-def test_leaving_the_argument_out_does_not_get_past_a_rule(given: object) -> None:
-    args: JsonObject = {} if given == "nothing" else {"amount": given}
-
-    chosen = route(call(**args), TOOL, grant(Policy.AUTO, TWO_ABOVE_250))
-
-    assert (chosen.outcome, chosen.needed) == ("ask", 2)
-    assert "and above 250 two people decide" in chosen.reason
-
+from runs.engine.types import Policy, Risk
+from tests.engine.test_rules import TOOL, call, grant
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
