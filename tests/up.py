@@ -125,14 +125,24 @@ class Up:
     def close(self) -> None:
         self.say_all()
         if self.process.poll() is None:
+            with_redis = set(self.processes())  # known by its parent, so only as long as that lives
             self.process.kill()
             self.process.wait()
+            # The guardian clears up; killed too soon, it would leave Redis behind.
+            eventually(lambda: not any(map(is_alive, with_redis)))
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._reader.join(PATIENCE_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.up import PATIENCE_SECONDS, Up, eventually, free_port
+from tests.up import PATIENCE_SECONDS, Up, eventually, free_port, is_alive
 
 pytestmark = [
     pytest.mark.standalone,
@@ -68,11 +68,15 @@ def test_it_starts_restarts_what_dies_keeps_its_data_and_leaves_nothing_behind(
 def test_two_workers_and_nothing_is_left_when_it_is_killed(start: Callable[..., Up]) -> None:
     up = start(AGENTSITE_WORKERS="2")
     up.wait_until_ready()
-    assert sum("celery" in command for command in up.processes().values()) == 2
+    all_of_it = up.processes()
+    assert sum("celery" in command for command in all_of_it.values()) == 2
+    assert any("redis" in command for command in all_of_it.values())
 
     up.process.kill()
+    up.process.wait()
 
-    eventually(lambda: up.processes() == {})
+    eventually(lambda: not any(map(is_alive, all_of_it)))
+    assert up.processes() == {}
 
 
 def test_a_taken_port_is_said_before_anything_starts(start: Callable[..., Up]) -> None:
