@@ -109,15 +109,18 @@ class Site:
         found: list[JsonObject] = self.api("/approvals?status=all&limit=200")["items"]
         return next(batch for batch in found if batch["run"] == run_id)
 
-    def decide(self, run_id: str, *verdicts: str, note: str = NOTE) -> None:
-        """The verdicts in the order of the actions; the last one counts for all that follow."""
+    def decide(self, run_id: str, *verdicts: str, note: str = NOTE, change: dict[str, Any] | None = None) -> None:
+        """The verdicts in the order of the actions; the last one counts for all that follow, `change` for the first."""
         batch = self.batch(run_id)
+        if change:
+            batch["actions"][0]["args"] |= change
         decisions = [
             {
                 "action": action["id"],
                 "digest": action["digest"],
                 "verdict": (verdict := verdicts[min(place, len(verdicts) - 1)]),
                 "note": note if verdict == "reject" else "",
+                **({"args": action["args"]} if change and not place else {}),
             }
             for place, action in enumerate(batch["actions"])
         ]

@@ -52,7 +52,8 @@ def a_day(site: Site, day: int) -> list[str]:
         done += [supplier, late, short]
     for run_id in (refunds, cleanup):
         site.wait(run_id, "waiting")
-    site.decide(refunds, "approve", "approve", "approve", "reject" if day % 2 else "approve")
+    fourth = "reject" if day % 2 else "approve"
+    site.decide(refunds, "approve", "approve", "approve", fourth, change={"amount": 60} if day == 0 else None)
     site.decide(cleanup, "approve", "approve", "reject", note="Keep the carts until the campaign is over.")
     for run_id in done:
         site.wait(run_id)

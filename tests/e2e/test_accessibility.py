@@ -61,15 +61,16 @@ GUEST_PAGES = {"sign in": "/accounts/login/", "sign in by link": "{link}"}
 def places(past: Site, waiting: Waiting) -> dict[str, str]:
     """The ids that the paths above name."""
     runs = past.api("/runs?limit=200")["items"]
-    ended = next(run["id"] for run in runs if run["status"] == "completed" and run["totals"]["wait_ms"])
+    batches = [past.batch(run["id"]) for run in runs if run["status"] == "completed" and run["totals"]["wait_ms"]]
+    decided = next(batch for batch in batches if any(action["supersedes"] for action in batch["actions"]))
     return {
         "refunds": waiting.refunds,
-        "ended": ended,
+        "ended": decided["run"],
         "stopped": next(run["id"] for run in runs if run["status"] == "stopped"),
         "dry": next(run["id"] for run in runs if run["status"] == "dry_run_ready"),
         "batch": past.batch(waiting.refunds)["id"],
-        "decided": past.batch(ended)["id"],
-        "approved": past.batch(ended)["actions"][0]["id"],
+        "decided": decided["id"],
+        "approved": decided["actions"][0]["id"],
         "action": past.batch(waiting.refunds)["actions"][0]["id"],
         "deletions": past.batch(waiting.cleanup)["id"],
     }
