@@ -30,7 +30,9 @@ def make_past(site: Site) -> None:
     """Each day of it is made as if it were today, then set back."""
     for name, role in (("marco", "approver"), ("ana", "operator")):
         site.command("create_user", name, "--role", role)
-    change(site, "UPDATE accounts_user SET first_name = 'Dana', last_name = 'Okafor-Winterbottom' WHERE username = 'admin'")
+    # A name that does not fit a phone's line.
+    names = "first_name = 'Dana', last_name = 'Okafor-Winterbottom'"
+    change(site, f"UPDATE accounts_user SET {names} WHERE username = 'admin'")
     # Dana launches and decides in these tests, which a team of several would not let her by itself.
     change(site, "UPDATE accounts_team SET name = 'Harbor & Pine', separation = 'off'")
     for day in (5, 4, 3, 1, 0):
