@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -56,6 +57,18 @@ def best(bodies: list[JsonObject], run: Run, kept: int) -> Decimal:
     return written * WRITE + (sum(sizes) - written) * READ_CACHED + run.output_tokens * OUT
 
 
+def asked(bodies: list[JsonObject]) -> Decimal:
+    """What `reasoning` and `confidence` cost: each call has to give them, and the prompt keeps them."""
+    plain = json.loads(json.dumps(bodies))
+    for body in plain:
+        for message in body["messages"]:
+            for block in message["content"]:
+                if block["type"] == "tool_use":
+                    del block["input"]["reasoning"], block["input"]["confidence"]
+    fewer = [prompt_tokens(body) - prompt_tokens(without) for body, without in zip(bodies, plain, strict=True)]
+    return fewer[-1] * (OUT + WRITE) + (sum(fewer) - fewer[-1]) * READ_CACHED
+
+
 def test_twenty_turns_cost_a_fifth_of_what_they_cost_uncached(crew: Access, provider: Model) -> None:
     first = advance(launch(crew, mode=Mode.INTERACTIVE, task="Go through the orders, one by one."))
     bodies = list(provider.calls)
@@ -66,6 +79,10 @@ def test_twenty_turns_cost_a_fifth_of_what_they_cost_uncached(crew: Access, prov
 
     second = advance(launch(crew, mode=Mode.INTERACTIVE, task="Go through the orders, all of them."))
     kept = second.steps.get(key="model:1").cache_read_tokens
-    print(f"without a cache ${plain:.4f}, cold ${first.cost_usd:.4f}, again ${second.cost_usd:.4f}")
+    more = asked(bodies)
+    print(f"without a cache ${plain:.4f}, cold ${first.cost_usd:.4f}, again ${second.cost_usd:.4f}, asked ${more:.4f}")
+    # Engines that ask the model for neither need 4.6 and 4.1 cents for work that costs 22 without a cache.
+    assert first.cost_usd - more <= plain * Decimal("4.6") / 22
+    assert second.cost_usd - more <= plain * Decimal("4.1") / 22
     assert kept > 1000, "tools and instructions are still there"
     assert second.cost_usd == pytest.approx(best(provider.calls[TURNS:], second, kept), rel=Decimal("0.01"))
