@@ -95,6 +95,7 @@ class ActionView:
     needs: tuple[str, ...] = ()  # titles of what must have happened before it
     needed_by: tuple[str, ...] = ()  # titles of what falls with it
     unusual: str = ""
+    obstacle: str = ""  # why what was approved is not executed after all
 
     @property
     def title(self) -> str:
@@ -374,6 +375,7 @@ def view_action(
         draft=draft or Draft(),
         message=message,
         starts_at=action.starts_at if action.status == ActionStatus.APPROVED else None,
+        obstacle=_obstacle(action, said),
         huge=excerpts.size_of(action) if huge else "",
         excerpts=excerpts.excerpts_of(action) if huge else (),
     )
@@ -385,6 +387,14 @@ def message_of(outcome: Outcome) -> Message:
 
 def reasons() -> list[tuple[str, str]]:
     return [(reason.value, REASON_WORDS[reason]) for reason in Reason]
+
+
+def _obstacle(action: Action, said: Sequence[Decision]) -> str:
+    """The machinery's own words. What people said, also to take an approval back, stands beside their names."""
+    fell = action.status in (ActionStatus.CANCELLED, ActionStatus.STALE, ActionStatus.EXPIRED, ActionStatus.REVOKED)
+    if not fell or action.executed_at is not None or any(each.verdict == Verdict.REVOKE for each in said):
+        return ""
+    return action.note.rstrip(".") if said and said[-1].note != action.note else ""
 
 
 def _votes(actions: Sequence[ActionView]) -> str:

@@ -41,6 +41,7 @@ from runs.models import Batch, Run
 from runs.schemas import QuestionArgs
 from runs.storable import storable, storable_text
 
+MOST_REASON = 500
 CHANGED = "the action differs from what was approved"
 
 
@@ -186,19 +187,24 @@ class DbVerdicts:
         return Chosen.objects.filter(run_id=self.run.id, taken_back_at__isnull=True)
 
     def withdraw(self, action: Action, reason: str) -> None:
+        reason = storable_text(reason)[:MOST_REASON]
         with transaction.atomic():
             self._hold_lease()
             row = ActionRow.objects.get(id=action.id)
-            if lifecycle.withdraw(row.id, reason):
+            withdrawn = lifecycle.withdraw(row.id, reason)
+            if withdrawn:
                 record(row, "action.cancelled", reason=reason)
+        if withdrawn:
+            live.ring_inbox(self.run.team_id)
 
     def take_back(self, action: Action, note: str, undone: bool) -> None:
         with transaction.atomic():
             self._hold_lease()
             row = ActionRow.objects.get(id=action.id)
             if not undone:
-                ActionRow.objects.filter(id=row.id, status=ActionStatus.SUCCEEDED).update(note=note)
-                record(row, "action.undo_failed", reason=note)
+                still_done = ActionRow.objects.filter(id=row.id, status=ActionStatus.SUCCEEDED)
+                if still_done.exclude(note=note).update(note=note) == 1:  # a resumed run comes by here again
+                    record(row, "action.undo_failed", reason=note)
             elif lifecycle.undone(row.id, note):
                 record(row, "action.undone", reason=note)
 
@@ -376,4 +382,4 @@ def what_changed(row: ActionRow, now: JsonObject | None) -> str:
         for name in names
         if row.preconditions.get(name) != now.get(name)
     ]
-    return ("what it was planned on has changed: " + "; ".join(changed))[:500]
+    return ("what it was planned on has changed: " + "; ".join(changed))[:MOST_REASON]

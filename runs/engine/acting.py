@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from runs.engine import delegating
@@ -19,6 +18,7 @@ from runs.engine.deciding import Caller
 from runs.engine.delegating import Delegating
 from runs.engine.halting import Park, Stop
 from runs.engine.mending import Mender
+from runs.engine.outcomes import has_happened, retired, settled_by_a_person, why_not
 from runs.engine.outputs import shown
 from runs.engine.policy import needs_evidence, route
 from runs.engine.ports import (
@@ -77,7 +77,8 @@ class Hands:
         self.reach = Reach(asking.journal, asking.clock, breakers)
         self.plan = asking.plan
         self.doubt: Callable[[int, Sequence[Step]], str] = lambda turn, steps: ""
-        self.queued: dict[str, int | None] = {}  # by intent of what was queued, the plan step it belongs to
+        self.look_back: Callable[[Sequence[Step], Sequence[int | None], str], None] = lambda done, left, too_late: None
+        self.places: dict[str, int | None] = {}  # by intent of what has yet to happen, the plan step it belongs to
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
@@ -131,17 +132,21 @@ class Hands:
         effects = [(call, self._standing(call, chosen)) for call, chosen in effects]
         asks = any(chosen.outcome == "ask" for _, chosen in effects) and self.run.mode is not Mode.DRY_RUN
         held = asks or bool(self.verdicts.queued())
+        recorded = {call.intent: self.journal.recorded(_key(call.intent)) for call, _ in effects}
+        taken_up = None in recorded.values() or self.journal.recorded(f"ask:turn:{turn}") is not None
+        place = self.plan.step
         steps: dict[str, Step] = {}
         actions: list[tuple[Call, Action]] = []
         for call, chosen in effects:
-            recorded = self.journal.recorded(_key(call.intent))
-            if recorded is not None:
-                steps[call.intent] = recorded
-                if recorded.kind is StepKind.APPROVAL:
-                    self.queued[call.intent] = recorded.plan_step
+            if (step := recorded[call.intent]) is not None:
+                steps[call.intent] = step
+                if step.kind is StepKind.APPROVAL:
+                    self.places[call.intent] = step.plan_step
                     self.caller.promised.add(call.intent)
                     if self.run.forked and self.verdicts.find(call.intent) is None:
                         self._propose(call, chosen, held=held)
+                elif taken_up and (known := self.verdicts.find(call.intent)) is not None:
+                    actions.append((call, known))  # what follows in the turn depends on how this one ended
             elif chosen.outcome == "forbid":
                 steps[call.intent] = self._bounded(call) or self._deny(call, f"Not done: {chosen.reason}.")
             else:
@@ -152,41 +157,56 @@ class Hands:
                         self.verdicts.give_back(call)
                 else:
                     self.caller.promised.add(call.intent)
+                    self.places[call.intent] = place
                     actions.append((call, proposed))
         if self.run.mode is Mode.INTERACTIVE and actions:
-            self._ask_at_once(turn, [action for _, action in actions], why)
-        key = f"turn:{turn}" if self.run.mode is Mode.INTERACTIVE else ""
-        plan = self._together(key, [action for _, action in actions] if key else [])
-        for call, action in actions:
-            steps[call.intent] = plan.next(action, partial(self._one, call)) if key else self._one(call, action)
+            decided = self._ask_at_once(turn, [action for _, action in actions], why)
+            actions = [(call, decided.get(action.intent, action)) for call, action in actions]
+        at_once = [(call, action) for call, action in actions if not self._waits(action)]
+        steps |= {call.intent: self._put_off(call, action) for call, action in actions if self._waits(action)}
+        done = self._in_order(f"turn:{turn}", "tool", [action for _, action in at_once])
+        return steps | {call.intent: step for (call, _), step in zip(at_once, done, strict=True)}
+
+    def _waits(self, action: Action) -> bool:
+        """Whether nothing becomes of it in this turn: it is simulated, or queued until people are asked."""
+        if self.run.mode is Mode.BATCH:
+            return (action.held or action.status is ActionStatus.PENDING) and not action.asked
+        return self.run.mode is Mode.DRY_RUN
+
+    def _put_off(self, call: Call, action: Action) -> Step:
+        return self._simulate(call, action) if self.run.mode is Mode.DRY_RUN else self._queue(call, action)
+
+    def _in_order(self, key: str, prefix: str, actions: Sequence[Action]) -> list[Step]:
+        """Each action's one step, under `prefix:intent`. After each one it is looked whether the rest still stands."""
+        plan = Together(key, actions, self.verdicts, self.tools, self.grants)
+        steps: list[Step] = []
+        for number, action in enumerate(actions, 1):
+            steps.append(plan.next(action, lambda each: self.carry_out(f"{prefix}:{each.intent}", each)))
+            if (left := actions[number:]) and has_happened(steps[-1]):
+                happened = [step for step in steps if has_happened(step)]
+                places = [self.places.get(each.intent) for each in left if each.status is ActionStatus.APPROVED]
+                self.look_back(happened, places, f"{prefix}:{left[0].intent}")
         plan.finish(self.journal, self._action_step)
         return steps
 
-    def _together(self, key: str, actions: Sequence[Action]) -> Together:
-        return Together(key, actions, self.verdicts, self.tools, self.grants)
-
-    def _one(self, call: Call, action: Action) -> Step:
-        if self.run.mode is Mode.DRY_RUN:
-            return self._simulate(call, action)
-        if self.run.mode is Mode.BATCH and (action.held or action.status is ActionStatus.PENDING) and not action.asked:
-            return self._queue(call, action)
-        return self.carry_out(_key(call.intent), self.verdicts.find(call.intent) or action)
-
-    def _ask_at_once(self, turn: int, actions: list[Action], why: str) -> None:
+    def _ask_at_once(self, turn: int, actions: list[Action], why: str) -> dict[str, Action]:
+        """By intent, what was decided of those that need a person."""
         key = f"turn:{turn}"
         if self.verdicts.asked(key) is None:
             pending = [action for action in actions if action.status is ActionStatus.PENDING]
             if not pending:
-                return
+                return {}
             self.verdicts.ask(key, pending, why)
-        self.asking.await_verdicts(key)
+        return {action.intent: action for action in self.asking.await_verdicts(key)}
 
     def carry_out_plan(self, key: str, actions: Sequence[Action]) -> list[tuple[Action, Step]]:
         """Decided actions in their order, as the batch of `key` is to be carried out."""
-        plan = self._together(key, actions)
-        steps = [plan.next(action, lambda each: self.carry_out(f"effect:{each.intent}", each)) for action in actions]
-        plan.finish(self.journal, self._action_step)
+        steps = self._in_order(key, "effect", actions)
         return [(self.verdicts.find(each.intent) or each, step) for each, step in zip(actions, steps, strict=True)]
+
+    def is_queued(self, action: Action) -> bool:
+        """Whether its call was answered with the queue's word, and nobody has been asked yet."""
+        return self.journal.recorded(_key(action.intent)) is not None and not action.asked
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -262,6 +282,7 @@ class Hands:
         """The one step that says how this action ended; executes it when it is released."""
         step = self.journal.recorded(key) or self._carry_out(key, action)
         self.caller.promised.discard(action.intent)
+        self.places.pop(action.intent, None)
         return step
 
     def _carry_out(self, key: str, action: Action) -> Step:
@@ -275,15 +296,15 @@ class Hands:
                 try:
                     claimed = self.verdicts.claim(action, self._current_preconditions(action))
                 except NotReleased as refused:
-                    return self._not_done(begun, _retired(refused.status, refused.reason))
+                    return self._not_done(begun, retired(refused.status, refused.reason))
                 return self._finish(key, begun, claimed)
             case ActionStatus.EXECUTING:
                 return self._finish(key, begun, action)
             case ActionStatus.UNKNOWN:
                 return self._after_settlement(key, action)
             case ActionStatus.SUCCEEDED | ActionStatus.FAILED:
-                return self.journal.once(key, StepKind.TOOL, lambda: _settled_by_a_person(begun, action))
-        return self._not_done(begun, _why_not(action))
+                return self.journal.once(key, StepKind.TOOL, lambda: settled_by_a_person(begun, action))
+        return self._not_done(begun, why_not(action))
 
     def _finish(self, key: str, begun: Step, action: Action) -> Step:
         try:
@@ -394,7 +415,7 @@ class Hands:
             title=f"Queued: {action.title}"[:200],
             output=HELD if action.status is ActionStatus.APPROVED else QUEUED,
         )
-        self.queued[call.intent] = step.plan_step
+        self.places[call.intent] = step.plan_step
         return self.journal.once(step.key, StepKind.APPROVAL, lambda: step)
 
     def _bounded(self, call: Call) -> Step | None:
@@ -423,7 +444,14 @@ class Hands:
 
     def _action_step(self, key: str, action: Action) -> Step:
         step = self._step(StepKind.TOOL, action.tool, input=action.args, reasoning=action.reasoning)
-        return replace(step, key=key, tool=action.tool, tool_call_id=action.tool_call_id, confidence=action.confidence)
+        return replace(
+            step,
+            key=key,
+            tool=action.tool,
+            tool_call_id=action.tool_call_id,
+            confidence=action.confidence,
+            plan_step=self.places.get(action.intent, step.plan_step),
+        )
 
     def _step(self, kind: StepKind, title: str, **also: Any) -> Step:
         return Step(kind=kind, title=title[:200], plan_step=self.plan.step, started_at=self.clock.now(), **also)
@@ -461,25 +489,3 @@ def _as_told(call: Call | Refusal, step: Step) -> Step:
 def _position(intent: str) -> int:
     turn, index = intent.split(":")
     return int(turn) * 1000 + int(index)
-
-
-def _settled_by_a_person(begun: Step, action: Action) -> Step:
-    happened = action.status is ActionStatus.SUCCEEDED
-    who = "A person" if action.decisions else "The tool, asked again,"
-    said = f"{who} confirmed that this {'happened' if happened else 'did not happen'}."
-    output = action.result if action.result is not None else f"{said} {action.note}".strip()
-    status = StepStatus.OK if happened else StepStatus.ERROR
-    return replace(begun, status=status, output=output, summary=as_text(output)[:300])
-
-
-def _why_not(action: Action) -> str:
-    who = ", ".join(dict.fromkeys(decision.by for decision in action.decisions))
-    if action.status is not ActionStatus.REJECTED:
-        return _retired(action.status.value, action.note)
-    note = f" Note: {action.note}" if action.note else ""
-    return f"rejected by a person{f' ({who})' if who else ''}.{note}"
-
-
-def _retired(status: str, reason: str) -> str:
-    """The same words whether the refusal is met at the claim or, after a crash, on the row."""
-    return f"not done, {status}: {reason}" if reason else f"not done: {status}."

@@ -11,6 +11,7 @@ from runs.engine.types import StepKind
 ENDINGS = ("stopped", "wrap_up", "result", "evaluate:final")
 # Limits are columns of the run that asked for more, so nothing of that is replayed.
 NOT_REPLAYED = ("raise:", "ask:raise:", "waited:raise:", "warned:")
+WITHIN = ("evaluate:after:", "revise:after:")  # between the actions of a batch
 OF_NO_TURN = (StepKind.MODEL, StepKind.PLAN, StepKind.MESSAGE, StepKind.EVALUATE, StepKind.RESULT)
 
 
@@ -34,14 +35,18 @@ def replayed(entries: Sequence[Entry], last: int) -> list[Entry]:
 
 def _open_question(entries: Sequence[Entry], kept: Sequence[Entry]) -> int | None:
     """The seq of the first question whose answers were not all carried out within `kept`. They are once the run has
-    gone on to something that is no part of a turn."""
+    gone on to something that is no part of a turn, nor of carrying them out."""
     last = kept[-1].seq if kept else 0
     for entry in kept:
         if entry.key.startswith("ask:") and not entry.key.startswith(NOT_REPLAYED):
-            after = (other.seq for other in entries if other.seq > entry.seq and other.kind in OF_NO_TURN)
+            after = (other.seq for other in entries if other.seq > entry.seq and _is_of_no_turn(other))
             if next(after, last + 2) > last + 1:
                 return entry.seq
     return None
+
+
+def _is_of_no_turn(entry: Entry) -> bool:
+    return entry.kind in OF_NO_TURN and not entry.key.startswith(WITHIN)
 
 
 def _open_delegation(kept: Sequence[Entry]) -> int | None:

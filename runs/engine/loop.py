@@ -32,6 +32,7 @@ from runs.engine.recovery import CUT, NOT_ENDED, Trouble, trouble_of
 from runs.engine.reviewing import Reviewer
 from runs.engine.types import (
     Action,
+    ActionStatus,
     Effect,
     Finished,
     JsonObject,
@@ -106,6 +107,7 @@ class Life:
         self.conversation = Conversation(run.task)
         self.reviewer = Reviewer(run, self.caller, ports.journal, self.conversation, self.hands.plan, self.system)
         self.hands.doubt = self.reviewer.doubt
+        self.hands.look_back = self.reviewer.between
         self.queue = Queue(run, self.hands)
         self.reviewer.withdraw = self.queue.withdraw
         self.screen = self.hands.screen
@@ -359,12 +361,13 @@ def _is_error(step: Step) -> bool:
 
 def _result_line(action: Action, step: Step) -> JsonObject:
     outcome, result = action.status.value, shown(step)
+    by_itself = action.status in (ActionStatus.CANCELLED, ActionStatus.STALE, ActionStatus.EXPIRED)
     return {
         "tool_call_id": action.tool_call_id,
         "tool": action.tool.replace(".", "__"),
         "outcome": outcome,
         "note": action.note,
-        "by": ", ".join(dict.fromkeys(decision.by for decision in action.decisions)),
+        "by": "" if by_itself else ", ".join(dict.fromkeys(decision.by for decision in action.decisions)),
         "edited_by_a_person": action.edited,
         "result": result if isinstance(result, dict | list) else as_text(result),
     }

@@ -193,6 +193,17 @@ def is_open_to_doubt(plan: JsonObject | None) -> bool:
     )
 
 
+def may_fall(plan: JsonObject | None, places: Collection[int | None]) -> bool:
+    """Whether one of these steps stands on an assumption that has not been refuted."""
+    steps = (plan or {}).get("steps", [])
+    return any(
+        item["status"] != "did_not_hold"
+        for place in set(places)
+        if place is not None and place < len(steps)
+        for item in steps[place]["assumptions"]
+    )
+
+
 def revision_request(agent: AgentSpec, task: str, plan: JsonObject, failed: Failed, system: str) -> ModelRequest:
     text = prompt("revise").format(
         task=task[:MOST_TEXT],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from runs.engine.acting import Hands
-from runs.engine.types import Action, Mode, RunSpec, Step
+from runs.engine.types import Action, ActionStatus, Mode, RunSpec, Step
 
 
 class Queue:
@@ -39,17 +39,21 @@ class Queue:
         return done
 
     def withdraw(self, plan_steps: Collection[int], why: str) -> list[str]:
-        """Takes back what was queued for these steps of the plan and not yet put before people. Returns the titles."""
+        """Takes back what has yet to happen for these steps of the plan: what is queued, and what was released and has
+        not begun. Returns the titles of what was queued; the others' own results tell of it, each in its turn."""
         titles = []
-        for intent in [intent for intent, place in self.hands.queued.items() if place in plan_steps]:
+        for intent in [intent for intent, place in self.hands.places.items() if place in plan_steps]:
             action = self.verdicts.find(intent)
-            if action is None or action.asked:
+            if action is None:
                 continue
-            self.verdicts.withdraw(action, why)
-            self.hands.carry_out(f"effect:{intent}", self.verdicts.find(intent) or action)
-            titles.append(action.title)
+            if self.hands.is_queued(action):
+                self.verdicts.withdraw(action, why)
+                self.hands.carry_out(f"effect:{intent}", self.verdicts.find(intent) or action)
+                titles.append(action.title)
+            elif action.status is ActionStatus.APPROVED:
+                self.verdicts.withdraw(action, why)
         if titles:
-            self._withdrawn.append(f"Withdrawn, because {why}: {'; '.join(titles)}.")
+            self._withdrawn.append(f"Withdrawn: {'; '.join(titles)}. {why[:1].upper()}{why[1:]}.")
         return titles
 
     @property

@@ -14,7 +14,7 @@ from runs.engine.evaluators import Evaluation, Progress, evaluation_request, rea
 from runs.engine.halting import Stop
 from runs.engine.planning import Failed, PlanState
 from runs.engine.ports import Journal
-from runs.engine.types import AgentSpec, JsonObject, RunSpec, Step, StepKind, StepStatus, StopReason
+from runs.engine.types import AgentSpec, JsonObject, ModelRequest, RunSpec, Step, StepKind, StepStatus, StopReason
 
 PLAN = "The plan for this task, for you to follow:\n{plan}"
 REVISED = (
@@ -23,6 +23,7 @@ REVISED = (
 )
 WITHDRAWN = "These queued actions were withdrawn and will not happen, because {failed} did not hold: {titles}."
 REFUTED = "This assumption of the plan did not hold: {failed} What was found: {found}"
+BETWEEN = "evaluate:after:"
 REVISE = (
     "A review of your answer against the task found: {sentence} (score {score:.2f}, {threshold:.2f} is needed). "
     "Improve on it: do what is missing, if it can be done, then give the whole answer anew. There is no further review."
@@ -75,11 +76,13 @@ class Reviewer:
         if not failed.all_steps:
             return
         named = " and ".join(f"“{text.rstrip('.')}”" for text in failed.assumptions)
-        if titles := self.withdraw(failed.all_steps, f"it stands on {named}, which did not hold"):
+        found = f" ({failed.found.rstrip('.')})" if failed.found else ""
+        if titles := self.withdraw(failed.all_steps, f"the plan no longer holds, because {named} did not hold{found}"):
             self.conversation.notice(WITHDRAWN.format(titles="; ".join(titles), failed=named))
 
-    def _revise(self, key: str, failed: Failed) -> None:
-        """Nothing of the steps that stand on what failed is done before this has replaced them."""
+    def _revise(self, key: str, failed: Failed, too_late: str) -> None:
+        """Nothing of the steps that stand on what failed is done before this has replaced them, or, where there is no
+        room for a revision, taken them away."""
         plan = self.plan.now
         if plan is None or not failed.assumptions:
             return
@@ -87,20 +90,13 @@ class Reviewer:
         if not failed.steps:
             self.conversation.notice(REFUTED.format(failed=said, found=failed.found))
             return
-        request = planning.revision_request(self.agent, self.run.task, plan, failed, self.system)
         refine = partial(planning.revise, plan=plan, failed=failed)
-        step = self.caller.call(
-            key.replace("evaluate", "revise", 1),
-            StepKind.PLAN,
-            "Revise the plan",
-            request,
-            plan_step=self.plan.step,
-            conversation=False,
-            optional=True,
-            refine=refine,
+        request = planning.revision_request(self.agent, self.run.task, plan, failed, self.system)
+        step = self._aside(
+            key.replace("evaluate", "revise", 1), StepKind.PLAN, "Revise the plan", request, refine, too_late
         )
-        self.revisions += 1
-        revised = refine(step).plan or plan
+        self.revisions += step is not None
+        revised = (refine(step).plan if step else None) or planning.with_replaced(plan, failed, ())
         self.plan.now = revised
         left = planning.described(revised) or "nothing: decide afresh what is left to do."
         self.conversation.notice(REVISED.format(failed=said, found=failed.found, plan=left))
@@ -111,28 +107,42 @@ class Reviewer:
         """Asked between the reads of a turn and its effects: why the effects must not follow. Empty when they may."""
         if self.agent.evaluation != "every_step" or not steps or not planning.is_open_to_doubt(self.plan.now):
             return ""
-        failed = self._judge_turn(f"evaluate:{turn}:reads", "Evaluate what was read", turn, steps)
+        failed, _ = self._judge_work(f"evaluate:{turn}:reads", "Evaluate what was read", steps, f"model:{turn + 1}")
         return NOT_AS_PLANNED.format(failed="; ".join(failed.assumptions)) if failed.steps else ""
+
+    def between(self, done: Sequence[Step], left: Collection[int | None], too_late: str) -> None:
+        """Asked between the actions of a batch, about what has happened in it so far: what is `left` to happen, for
+        these steps of the plan, is withdrawn where it stands on what did not hold. A deed can undo what a look had
+        confirmed, so only what was refuted already is beyond doubt."""
+        key = f"{BETWEEN}{done[-1].key.partition(':')[2]}"
+        if self.agent.evaluation != "every_step":
+            return
+        if self.journal.recorded(key) is not None or planning.may_fall(self.plan.now, left):
+            rest = [step for step in done if step.key not in self._judged]
+            self._judge_work(key, "Evaluate before the next action", rest, too_late)
 
     def turn(self, turn: int, steps: Sequence[Step]) -> None:
         """Scores what a turn did. Raises `Stop` when nothing moves any more."""
         rest = [step for step in steps if step.key not in self._judged]
-        if self.agent.evaluation == "every_step" and rest:
-            self._judge_turn(f"evaluate:{turn}", "Evaluate the step", turn, rest)
+        if self.agent.evaluation != "every_step" or not rest:
+            return
+        _, verdict = self._judge_work(f"evaluate:{turn}", "Evaluate the step", rest, f"model:{turn + 1}")
+        if verdict is not None and (stalled := self.progress.saw(verdict)):
+            raise Stop(StopReason.DIMINISHING_RETURNS, stalled)
 
-    def _judge_turn(self, key: str, title: str, turn: int, steps: Sequence[Step]) -> Failed:
+    def _judge_work(
+        self, key: str, title: str, steps: Sequence[Step], too_late: str
+    ) -> tuple[Failed, Evaluation | None]:
         happened = [{"tool": s.tool, "status": s.status, "input": s.input, "output": s.output} for s in steps]
         self._judged.update(step.key for step in steps)
         before = self.plan.now
-        verdict = self._judge(key, title, happened, too_late=f"model:{turn + 1}")
+        verdict = self._judge(key, title, happened, too_late=too_late)
         if verdict is None:
-            return Failed(assumptions=())
+            return Failed(assumptions=()), None
         failed = planning.newly_failed(before, self.plan.now, verdict.sentence)
         self._withdraw(failed)
-        self._revise(key, failed)
-        if stalled := self.progress.saw(verdict):
-            raise Stop(StopReason.DIMINISHING_RETURNS, stalled)
-        return failed
+        self._revise(key, failed, too_late)
+        return failed, verdict
 
     # --- the answer --------------------------------------------------------------------------------------------------
 
@@ -168,28 +178,42 @@ class Reviewer:
     # --- one verdict -------------------------------------------------------------------------------------------------
 
     def _judge(self, key: str, title: str, happened: object, *, too_late: str) -> Evaluation | None:
-        """Records a verdict and marks the plan with it. `too_late` names the step before which it has to be made, so
-        that a run which is resumed with more room does not judge afterwards what it had no room for then."""
+        """Records a verdict and marks the plan with it; None when there is none."""
+        request = evaluation_request(self.agent, self.run.task, self.plan.now, happened)
+        step = self._aside(key, StepKind.EVALUATE, title, request, self._with_verdict, too_late)
+        if step is None:
+            return None
+        self.plan.now = self._with_verdict(step).plan
+        return _verdict_of(step)
+
+    def _aside(
+        self,
+        key: str,
+        kind: StepKind,
+        title: str,
+        request: ModelRequest,
+        refine: Callable[[Step], Step],
+        too_late: str,
+    ) -> Step | None:
+        """A call beside the conversation, or None without room for it. `too_late` names the step before which it has
+        to be made, so that a run which is resumed with more room does not make up for it afterwards."""
         if self.journal.recorded(too_late) is not None and self.journal.recorded(key) is None:
             return None
-        request = evaluation_request(self.agent, self.run.task, self.plan.now, happened)
         try:
-            step = self.caller.call(
+            return self.caller.call(
                 key,
-                StepKind.EVALUATE,
+                kind,
                 title,
                 request,
                 plan_step=self.plan.step,
                 conversation=False,
                 optional=True,
-                refine=self._with_verdict,
+                refine=refine,
             )
         except Stop as stop:
             if stop.reason is StopReason.CANCELLED:
                 raise
             return None
-        self.plan.now = self._with_verdict(step).plan
-        return _verdict_of(step)
 
     def _with_verdict(self, step: Step) -> Step:
         """The step with its score and the plan as it is marked now; an answer that is no verdict is an error."""

@@ -66,7 +66,7 @@ class Together:
         self.verdicts = verdicts
         self.tools = tools
         self.actions = {action.intent: action for action in actions}
-        self.mode = verdicts.execution(key) if actions else Execution.INDEPENDENT
+        self.mode = verdicts.execution(key) if len(actions) > 1 else Execution.INDEPENDENT
         self.needs = dependencies(actions, grants)
         self.failed: Action | None = None
 
@@ -76,17 +76,18 @@ class Together:
         if reason:
             self.verdicts.withdraw(action, reason)
         step = carry_out(self.verdicts.find(action.intent) or action)
-        ended = self.verdicts.find(action.intent) or action
-        self.actions[action.intent] = ended
-        if self.failed is None and _has_failed(ended):
-            self.failed = ended
+        if len(self.actions) > 1:
+            ended = self.verdicts.find(action.intent) or action
+            self.actions[action.intent] = ended
+            if self.failed is None and (_has_failed(ended) or (not reason and _was_withdrawn(ended))):
+                self.failed = ended
         return step
 
     def finish(self, journal: Journal, begun: Callable[[str, Action], Step]) -> None:
         """After the last action: undoes what was done where it was to be all or nothing."""
         if self.mode is not Execution.ALL_OR_NOTHING or self.failed is None:
             return
-        why = f"undone because “{self.failed.title}” failed and this batch was all or nothing"
+        why = f"undone because “{self.failed.title}” {_fate(self.failed)} and this batch was all or nothing"
         for action in reversed(self.actions.values()):
             if action.status is ActionStatus.SUCCEEDED:
                 key = f"undo:{action.intent}"
@@ -98,7 +99,7 @@ class Together:
     def _obstacle(self, action: Action) -> str:
         if self.failed is not None and self.mode is not Execution.INDEPENDENT:
             ends = "stops at the first failure" if self.mode is Execution.STOP_ON_FAILURE else "is all or nothing"
-            return f"“{self.failed.title}” before it failed, and this batch {ends}"
+            return f"“{self.failed.title}” before it {_fate(self.failed)}, and this batch {ends}"
         missing = [
             self.actions[intent]
             for intent in self.needs.get(action.intent, ())
@@ -121,6 +122,15 @@ def _has_failed(action: Action) -> bool:
     """Approved, and yet it did not happen. What a person rejected or took back is a choice, not a failure."""
     expired = action.status is ActionStatus.EXPIRED and bool(action.decisions)
     return action.status in FAILURES or expired
+
+
+def _was_withdrawn(action: Action) -> bool:
+    """Approved, and then taken back because the plan it belongs to had turned out wrong."""
+    return action.status is ActionStatus.CANCELLED
+
+
+def _fate(failed: Action) -> str:
+    return "was not executed" if _was_withdrawn(failed) else "failed"
 
 
 def _with(begun: Step, status: StepStatus, output: JsonObject | str) -> Step:

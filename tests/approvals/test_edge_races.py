@@ -34,6 +34,7 @@ from tests.approvals.factories import World, approve, line
 from tests.approvals.test_races import deciding, results
 
 OWNER = "this:1:1"
+FALLEN = "the plan no longer holds, because “The card is valid” did not hold"
 COMING = dt.timedelta(milliseconds=2)
 Calls = list[Callable[[], Any]]
 
@@ -59,6 +60,11 @@ def released(world: World) -> tuple[Batch, Action]:
 def claiming(refund: Action) -> Callable[[], object]:
     verdicts = DbVerdicts(refund.run, leases.Lease(run_id=refund.run_id, owner=OWNER))
     return partial(verdicts.claim, to_engine(refund), refund.preconditions)
+
+
+def withdrawing(refund: Action) -> Callable[[], object]:
+    verdicts = DbVerdicts(refund.run, leases.Lease(run_id=refund.run_id, owner=OWNER))
+    return partial(verdicts.withdraw, to_engine(refund), FALLEN)
 
 
 def taking_back(world: World, batch: Batch, refund: Action, who: str = "second") -> Callable[[], list[Outcome]]:
@@ -174,6 +180,26 @@ def test_two_workers_and_an_undo_at_the_claim(shared_world: World, race: Race) -
         assert refund.status == (ActionStatus.EXECUTING if started else ActionStatus.REVOKED)
         assert claims(refund) == started
         assert Decision.objects.filter(action=refund, verdict=Verdict.REVOKE).count() == taken
+    assert receipts.verify(world.team) == []
+
+
+def test_a_plan_that_falls_at_the_claim(shared_world: World, race: Race) -> None:
+    """A worker whose lease is gone begins the effect while another one withdraws it, or the other way round: it is
+    executed or withdrawn, never both, and the receipt says which."""
+    world = shared_world
+    for _ in range(REPETITIONS):
+        _, refund = released(world)
+
+        answers = race(claiming(refund), withdrawing(refund), claiming(refund), withdrawing(refund))
+
+        started = sum(map(begun, answers[::2]))
+        assert answers[1::2] == [None, None]
+        withdrawn = Receipt.objects.filter(kind="action.cancelled", subject_id=str(refund.id)).count()
+        assert started + withdrawn == 1, answers
+        refund.refresh_from_db()
+        assert refund.status == (ActionStatus.EXECUTING if started else ActionStatus.CANCELLED)
+        assert (refund.executed_at is not None, refund.note == FALLEN) == (bool(started), not started)
+        assert claims(refund) == started
     assert receipts.verify(world.team) == []
 
 

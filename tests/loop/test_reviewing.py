@@ -91,6 +91,7 @@ def test_a_failed_assumption_revises_what_stands_on_it_before_the_next_decision(
 
 
 # --- what was queued for a step whose ground is gone -----------------------------------------------------------------
+NO_LONGER = "the plan no longer holds, because “The card is valid” did not hold (The card has expired)"
 FIRST_REFUTED = [{"step": 0, "assumption": 0, "status": "did_not_hold"}]
 
 
@@ -114,10 +115,10 @@ def test_queued_actions_that_stand_on_a_refuted_assumption_are_withdrawn(finishe
     for number in (0, 1):
         action = done.verdicts.actions[f"1:{number}"]
         assert (action.status, action.asked) == (ActionStatus.CANCELLED, False)
-        assert action.note == "it stands on “The card is valid”, which did not hold"
+        assert action.note == NO_LONGER
         step = done.step(f"effect:1:{number}")
         assert (step.kind, step.status) == (StepKind.TOOL, StepStatus.DENIED)
-        assert "which did not hold" in step.summary
+        assert NO_LONGER in step.summary
     assert done.effects() == []
     assert "were withdrawn and will not happen, because “The card is valid” did not hold" in done.told()
     assert_sound(done)
@@ -129,7 +130,8 @@ def test_what_is_queued_afterwards_is_asked_with_a_word_on_what_was_withdrawn() 
     assert done.advance() == WAITS
     [asked] = done.verdicts.waiting()
     assert asked.args == {"id": "2"}
-    assert "Withdrawn, because it stands on “The card is valid”, which did not hold: " in done.verdicts.whys["queue:1"]
+    withdrawn = "Withdrawn: Run shop.refund; Run shop.note. The plan no longer holds, because “The card is valid”"
+    assert withdrawn in done.verdicts.whys["queue:1"]
     assert done.to_the_end().stop_reason is StopReason.DONE
     assert done.effects() == ["shop.refund(2)"]
     assert_sound(done)
