@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-services e2e agentbarrier bench lint format
+.PHONY: help run test test-services coverage e2e agentbarrier bench lint format
 
 help: ## list these targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,11 @@ test-services: $(DEV) ## the same suite on the PostgreSQL and Redis of DATABASE_
 	  exit 2; \
 	fi
 	@$(PYTEST) -m "not e2e and not standalone" tests $(ARGS)
+
+coverage: $(DEV) ## all branches of the parser, the validator and the router are tested
+	@$(BIN)/python -m coverage run -m pytest -c /dev/null --rootdir . -p no:django -q \
+	  tests/engine tests/loop/test_recovery.py tests/adapters/test_validation.py $(ARGS)
+	@$(BIN)/python -m coverage report
 
 e2e: $(DEV) ## the browser tests; needs Chromium on the PATH
 	@env -u DATABASE_URL -u REDIS_URL $(BIN)/python -m pytest -m e2e tests $(ARGS)

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -281,3 +282,10 @@ def test_the_development_lock_holds_the_runtime_lock() -> None:
     )
 
     assert runtime <= development
+
+
+def test_the_modules_whose_coverage_is_measured_are_there() -> None:
+    """A pattern that matches nothing would be 100% covered."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]
+
+    assert [name for name in settings["report"]["include"] if not (ROOT / name).is_file()] == []

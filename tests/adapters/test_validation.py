@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runs.digest import action_digest
-from runs.engine.ports import InvalidArguments, Tool
+from runs.engine.ports import InvalidArguments, Tool, ToolUnavailable
 from runs.engine.types import Effect, Risk
 from runs.schemas import FoundTool
 from runs.tools import BUILTIN, RESERVED_SLUGS
@@ -196,6 +196,8 @@ def test_builtin_table() -> None:
         assert tool.spec.idempotent
         assert schema_fault(tool.spec.input_schema) is None
         assert tool.reconcile("k") == "did_not_happen"
+        with pytest.raises(ToolUnavailable, match="cannot be undone"):
+            tool.undo("k")
 
 
 def test_note_is_a_low_risk_write_that_shows_what_it_will_say() -> None:

@@ -123,7 +123,13 @@ def test_a_claim_in_the_arguments_counts_too(args: JsonObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [{"reason": "The lid arrived dented"}, {"approved": False}, {"body": "x" * 300 + " was approved"}]
+    "args",
+    [
+        {"reason": "The lid arrived dented"},
+        {"approved": False},
+        {"body": "x" * 300 + " was approved"},
+        {"amount": 84.5, "order": None, "lines": [{"sku": "A-1"}]},
+    ],
 )
 def test_other_words_are_no_claim(args: JsonObject) -> None:
     assert not claims_approval(call(**args))
@@ -146,6 +152,10 @@ def test_below_the_floor_of_evidence_nothing_runs_alone(evidence: Evidence | Non
 
     assert chosen.outcome == outcome
     assert words in chosen.reason
+
+
+def test_a_rule_may_ask_for_one_value() -> None:
+    assert [rules.holds(Comparison.EQUALS, 84, value) for value in (84, 84.0, "84", None)] == [True, True, False, False]
 
 
 # --- the comparisons -------------------------------------------------------------------------------------------------

@@ -128,6 +128,12 @@ def test_only_a_call_of_a_known_tool_can_be_corrected(known: bool) -> None:
     assert recovery.malformed_question("3", "", False, {}, "", []).title == "A call of an unknown tool does not work"
 
 
+def test_a_model_that_says_nothing_is_a_question_without_a_call() -> None:
+    question = recovery.empty_question(4, ["told"])
+
+    assert (question.key, question.tried, question.tool, question.args) == ("malformed:4", ("told",), "", None)
+
+
 @pytest.mark.parametrize(("said", "tried"), [("No.", ("It said: No.",)), ("", ())])
 def test_a_refusal_is_quoted_and_nobodys_answer_ends_it_as_such(said: str, tried: tuple[str, ...]) -> None:
     question = recovery.refusal_question(2, said)
