@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from ninja import Query, Router, Status
 
 from approvals import api as approvals
@@ -113,8 +114,10 @@ def why(request: HttpRequest, asked: Query[traces.TraceQuery]) -> dict[str, Any]
 
 
 @traces_router.get("/traces/{run_id}", response=dict)
-def trace(request: HttpRequest, run_id: str, format: Literal["json", "otlp"] = "json") -> dict[str, Any]:  # noqa: A002
-    return traces.trace(access_of(request), run_id, format)
+def trace(request: HttpRequest, run_id: str, format: Literal["json", "otlp"] = "json") -> HttpResponseBase:  # noqa: A002
+    """In pieces, as they are read: a long run's trace is tens of megabytes."""
+    _, pieces = traces.trace(access_of(request), run_id, format)
+    return StreamingHttpResponse(pieces, content_type="application/json; charset=utf-8")
 
 
 @traces_router.get("/traces/{run_id}/notes", response=dict)

@@ -12,12 +12,13 @@ from django.http import Http404
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field
 
-from accounts.access import Access, get, rows
+from accounts.access import Access, get
 from runs import noting, presenters
 from runs.errors import Invalid
-from runs.models import Run, Step
+from runs.models import Run
 from traces import compare, costs, export, otel, why
 from traces.aggregate import Group, UnknownField, aggregate
+from traces.json_parts import COMPACT, Layout
 from traces.limits import TookTooLong, bounded
 from traces.period import BadPeriod, Period, read_period
 from traces.query import parse
@@ -110,9 +111,12 @@ def match_json(match: Snippet) -> dict[str, Any]:
     return {"seq": match.seq, "field": match.field, "text": match.text, "hits": [list(hit) for hit in match.hits]}
 
 
-def trace(access: Access, run_id: uuid.UUID | str, shape: Literal["json", "otlp"] = "json") -> dict[str, Any]:
-    run, steps = whole_trace(access, run_id)
-    return otel.otlp(run, steps) if shape == "otlp" else export.trace_json(run, steps, noting.of(access, run))
+def trace(
+    access: Access, run_id: uuid.UUID | str, shape: Literal["json", "otlp"] = "json", layout: Layout = COMPACT
+) -> tuple[Run, Iterator[bytes]]:
+    """The run, and the text of the whole trace in pieces, which are read from the database as they are asked for."""
+    run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
+    return run, otel.otlp(run, layout) if shape == "otlp" else export.trace_json(run, noting.of(access, run), layout)
 
 
 def list_notes(access: Access, run_id: uuid.UUID | str) -> dict[str, Any]:
@@ -127,12 +131,6 @@ def add_note(access: Access, run_id: uuid.UUID | str, asked: NoteIn) -> dict[str
 
 def edit_note(access: Access, run_id: uuid.UUID | str, note_id: str, asked: NoteChange) -> dict[str, Any]:
     return presenters.note_json(noting.edit(access, run_id, note_id, asked.said()))
-
-
-def whole_trace(access: Access, run_id: uuid.UUID | str) -> tuple[Run, list[Step]]:
-    """The run and its steps with their payloads, in order."""
-    run = get(access, Run.objects.select_related("agent", "agent_version", "owner"), run_id)
-    return run, list(rows(access, Step).filter(run=run).select_related("payload").order_by("seq"))
 
 
 def compare_traces(access: Access, asked: TwoTraces) -> dict[str, Any]:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runs import presenters
 from runs.asked import Note
-from runs.models import Run, Step
+from runs.models import Run
+from traces import whole
 from traces.costs import Report, Row
+from traces.json_parts import Layout, written
 from traces.otel import agent_name
+from traces.whole import Totals
 
 
-def trace_json(run: Run, steps: Iterable[Step], notes: Iterable[Note]) -> dict[str, Any]:
-    """Needs agent, agent_version and owner, the steps' payloads, and author and step of notes selected. The totals are
-    the steps' sums."""
-    rows = list(steps)
+def trace_json(run: Run, notes: Iterable[Note], layout: Layout) -> Iterator[bytes]:
+    """Needs agent, agent_version and owner, and author and step of notes selected. The totals are the sums of the steps
+    that are in it."""
+    totals = Totals()
+    noted = [presenters.note_json(note) for note in notes]
+
+    def steps() -> Iterator[dict[str, Any]]:
+        for step in whole.steps(run):
+            totals.add(step)
+            yield presenters.step_json(step) | {"plan_step": step.plan_step}
+
+    return written(lambda listed: _around(run, listed, noted, totals), steps(), layout)
+
+
+def _around(run: Run, steps: list[Any], notes: list[dict[str, Any]], totals: Totals) -> dict[str, Any]:
     return {
         "trace_id": str(run.id),
         "number": run.number,
@@ -31,12 +44,12 @@ def trace_json(run: Run, steps: Iterable[Step], notes: Iterable[Note]) -> dict[s
         "mode": run.mode,
         "simulated": run.simulated,
         "plan": run.plan or {"steps": []},
-        "steps": [presenters.step_json(step) | {"plan_step": step.plan_step} for step in rows],
-        "notes": [presenters.note_json(note) for note in notes],
+        "steps": steps,
+        "notes": notes,
         "result": run.result,
-        "total_tokens": sum(all_tokens(step) for step in rows),
-        "total_cost_usd": presenters.money(total_cost(rows)),
-        "unpriced_steps": sum(step.cost_usd is None for step in rows),
+        "total_tokens": totals.prompt_tokens + totals.output_tokens,
+        "total_cost_usd": presenters.money(totals.cost),
+        "unpriced_steps": totals.unpriced_steps,
         "total_duration_ms": presenters.duration_ms(run),
         "total_wait_ms": presenters.waited_ms(run),
         "final_status": run.status,
@@ -48,17 +61,6 @@ def trace_json(run: Run, steps: Iterable[Step], notes: Iterable[Note]) -> dict[s
         "started_at": presenters.time(run.started_at),
         "ended_at": presenters.time(run.ended_at),
     }
-
-
-def total_cost(steps: Iterable[Step]) -> Decimal | None:
-    """The known costs; None when nothing is known but that a step has no price."""
-    costs = [step.cost_usd for step in steps]
-    known = sum((cost for cost in costs if cost is not None), Decimal(0))
-    return None if not known and None in costs else known
-
-
-def all_tokens(step: Step) -> int:
-    return step.input_tokens + step.output_tokens + step.cache_read_tokens + step.cache_write_tokens
 
 
 def row_json(row: Row) -> dict[str, Any]:

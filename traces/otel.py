@@ -8,10 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from runs.models import Run, Step
+from traces import whole
+from traces.json_parts import Json, Layout, written
+from traces.whole import Totals, end, prompt_tokens
 
 SEMCONV_VERSION = "1.42.0"
 SCHEMA_URL = f"https://opentelemetry.io/schemas/gen-ai/{SEMCONV_VERSION}"
@@ -60,30 +63,36 @@ INVOKE_AGENT, PLAN, CHAT, EXECUTE_TOOL = "invoke_agent", "plan", "chat", "execut
 INTERNAL, CLIENT = 1, 3
 OK, ERROR = 1, 2
 
-Json = dict[str, Any]
+
+def otlp(run: Run, layout: Layout) -> Iterator[bytes]:
+    """One trace in the JSON shape of OTLP. Needs agent and agent_version selected."""
+    return written(document, spans(run), layout)
 
 
-def otlp(run: Run, steps: Iterable[Step]) -> Json:
-    """One trace in the JSON shape of OTLP. Needs agent_version and the steps' payloads selected."""
-    rows = list(steps)
-    spans = [_run_span(run, rows)]
-    for step in rows:
-        spans += _step_spans(run, step)
+def spans(run: Run) -> Iterator[Json]:
+    """That of the run first, whose sums are read before."""
+    yield _run_span(run, Totals.of(run))
+    for step in whole.steps(run):
+        yield from _step_spans(run, step)
+
+
+def document(some: list[Any]) -> Json:
+    """A request of OTLP with these spans."""
     resource = _attributes({"service.name": "agentsite"})
     scope = {"name": "agentsite", "version": "1"}
-    scoped = {"scope": scope, "spans": spans, "schemaUrl": SCHEMA_URL}
+    scoped = {"scope": scope, "spans": some, "schemaUrl": SCHEMA_URL}
     return {"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [scoped], "schemaUrl": SCHEMA_URL}]}
 
 
-def _run_span(run: Run, steps: list[Step]) -> Json:
+def _run_span(run: Run, totals: Totals) -> Json:
     name = agent_name(run)
     begun = run.started_at or run.created_at
-    ends = [run.ended_at or begun, begun, *(_end(step) for step in steps)]
+    ended = max(run.ended_at or begun, totals.last_end or begun)
     attributes = {
         OPERATION: INVOKE_AGENT,
         AGENT_NAME: name,
-        INPUT_TOKENS: sum(_prompt_tokens(step) for step in steps),
-        OUTPUT_TOKENS: sum(step.output_tokens for step in steps),
+        INPUT_TOKENS: totals.prompt_tokens,
+        OUTPUT_TOKENS: totals.output_tokens,
         RUN_ID: str(run.id),
         RUN_STATUS: run.status,
         RUN_STOP_REASON: run.stop_reason,
@@ -92,7 +101,7 @@ def _run_span(run: Run, steps: list[Step]) -> Json:
         ERROR_TYPE: run.stop_reason if run.status == "failed" else None,
     }
     status = {"code": ERROR, "message": run.stop_detail} if run.status == "failed" else {}
-    return _span(run, _root_id(run), "", f"{INVOKE_AGENT} {name}", INTERNAL, begun, max(ends), attributes, status)
+    return _span(run, _root_id(run), "", f"{INVOKE_AGENT} {name}", INTERNAL, begun, ended, attributes, status)
 
 
 def _step_spans(run: Run, step: Step) -> list[Json]:
@@ -121,7 +130,7 @@ def _of_step(run: Run, step: Step, name: str, kind: int, attributes: Json) -> Js
     }
     status = {"code": ERROR, "message": step.payload.error or step.summary} if failed else {"code": OK}
     return _span(
-        run, _span_id(step), _root_id(run), name, kind, step.started_at, _end(step), {**attributes, **common}, status
+        run, _span_id(step), _root_id(run), name, kind, step.started_at, end(step), {**attributes, **common}, status
     )
 
 
@@ -137,7 +146,7 @@ def _model_attributes(step: Step) -> Json:
         RESPONSE_ID: output.get("request_id") or None,
         FINISH_REASONS: [str(stop)] if stop else None,
         # The convention's input includes the cache; the column, like the provider's own number, leaves it out.
-        INPUT_TOKENS: _prompt_tokens(step),
+        INPUT_TOKENS: prompt_tokens(step),
         OUTPUT_TOKENS: step.output_tokens,
         CACHE_READ_TOKENS: step.cache_read_tokens,
         CACHE_WRITE_TOKENS: step.cache_write_tokens,
@@ -166,7 +175,7 @@ def _evaluation(step: Step) -> list[Json]:
         EVALUATION_SCORE: step.score,
         EVALUATION_EXPLANATION: step.summary or None,
     }
-    return [{"name": EVALUATION_EVENT, "timeUnixNano": _nanos(_end(step)), "attributes": _attributes(attributes)}]
+    return [{"name": EVALUATION_EVENT, "timeUnixNano": _nanos(end(step)), "attributes": _attributes(attributes)}]
 
 
 def _span(
@@ -203,6 +212,8 @@ def _attributes(values: Json) -> list[Json]:
 
 
 def _value(value: Any) -> Json:
+    if isinstance(value, str):
+        return {"stringValue": value}
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
@@ -212,14 +223,6 @@ def _value(value: Any) -> Json:
     if isinstance(value, list):
         return {"arrayValue": {"values": [_value(item) for item in value]}}
     return {"stringValue": str(value)}
-
-
-def _prompt_tokens(step: Step) -> int:
-    return step.input_tokens + step.cache_read_tokens + step.cache_write_tokens
-
-
-def _end(step: Step) -> dt.datetime:
-    return step.started_at + dt.timedelta(milliseconds=step.duration_ms)
 
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from accounts.http import HttpRequest
-from runs import noting
-from traces import api, cost_page, costs, export, otel, search_page, trace_page
+from traces import api, cost_page, costs, export, search_page, trace_page
+from traces.json_parts import READABLE
 from traces.limits import TookTooLong, bounded
 from traces.period import RANGES, BadPeriod, Period, read_period
 from traces.query import parse
@@ -96,12 +96,11 @@ def step(request: HttpRequest, run_id: uuid.UUID, seq: int) -> HttpResponse:
 
 
 @require_safe
-def trace_json(request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
-    run, steps = api.whole_trace(request.access, run_id)
+def trace_json(request: HttpRequest, run_id: uuid.UUID) -> HttpResponseBase:
     otlp = request.GET.get("format") == "otlp"
-    content = otel.otlp(run, steps) if otlp else export.trace_json(run, steps, noting.of(request.access, run))
+    run, pieces = api.trace(request.access, run_id, "otlp" if otlp else "json", READABLE)
     name = f"trace-{run.number}{'-otlp' if otlp else ''}.json"
-    return _download(json.dumps(content, ensure_ascii=False, indent=2), "application/json", name)
+    return StreamingHttpResponse(pieces, content_type="application/json", headers=_attached(name))
 
 
 @require_safe
@@ -139,7 +138,7 @@ def costs_csv(request: HttpRequest) -> HttpResponse:
     except (BadPeriod, costs.UnknownBy, TookTooLong) as error:
         return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
     name = f"costs-{by}-{period.start.date()}-{period.last}.csv"
-    return _download(export.costs_csv(report), "text/csv; charset=utf-8", name)
+    return HttpResponse(export.costs_csv(report), content_type="text/csv; charset=utf-8", headers=_attached(name))
 
 
 def _period(request: HttpRequest) -> Period:
@@ -159,7 +158,5 @@ def _fold(request: HttpRequest) -> bool:
     return request.GET.get("fold") != "off"
 
 
-def _download(content: str, content_type: str, name: str) -> HttpResponse:
-    return HttpResponse(
-        content, content_type=content_type, headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

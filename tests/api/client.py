@@ -64,7 +64,7 @@ def fields_of(response: HttpResponse) -> list[str]:
 def answer(response: HttpResponse, status: int = 200) -> Any:
     assert response.status_code == status, response.content.decode()
     assert response["Content-Type"].startswith("application/json"), response["Content-Type"]
-    return json.loads(response.content)
+    return json.loads(response.getvalue())
 
 
 def problem(response: HttpResponse, status: int, *fields: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.http import Http404
@@ -66,15 +66,19 @@ def test_paging_and_refusals_of_the_list(run: Run, agent: Agent, dana: User) -> 
         api.list_traces(access, api.TraceSearch(q="statsu:x"))
 
 
+def whole(user: User, run: Run, shape: Literal["json", "otlp"] = "json") -> dict[str, Any]:
+    _, pieces = api.trace(access_for_user(user), run.id, shape)
+    return dict(json.loads(b"".join(pieces)))
+
+
 def test_the_whole_trace(run: Run, dana: User) -> None:
-    trace = api.trace(access_for_user(dana), run.id)
+    trace = whole(dana, run)
     named = {"trace_id", "task", "plan", "steps", "total_tokens", "total_cost_usd", "total_duration_ms", "final_status"}
     assert named <= set(trace)
     assert [step["seq"] for step in trace["steps"]] == [1, 2, 3, 4, 5]
     assert Decimal(trace["total_cost_usd"]) == Decimal("0.06")
     assert trace["total_tokens"] == 15 + 2_800 + 20_400 + 3_100 + 1_180
     assert trace["total_duration_ms"] == 60_000
-    json.dumps(trace)
 
 
 def test_a_trace_of_another_team_is_not_there(run: Run) -> None:
@@ -89,7 +93,7 @@ def _attributes(span: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_trace_as_spans_with_the_names_of_the_conventions(run: Run, dana: User) -> None:
-    answer = api.trace(access_for_user(dana), run.id, "otlp")
+    answer = whole(dana, run, "otlp")
     spans = answer["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert [span["name"] for span in spans] == [
         "invoke_agent Refund desk",
@@ -119,7 +123,6 @@ def test_a_trace_as_spans_with_the_names_of_the_conventions(run: Run, dana: User
     assert judge["events"][0]["name"] == "gen_ai.evaluation.result"
     assert _attributes(wait)[otel.APPROVAL_WAIT] == "120000"
     assert all(int(span["endTimeUnixNano"]) >= int(span["startTimeUnixNano"]) for span in spans)
-    json.dumps(answer)
 
 
 def test_found_runs_are_grouped_by_up_to_two_fields(run: Run, agent: Agent, dana: User) -> None:

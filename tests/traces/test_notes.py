@@ -244,7 +244,7 @@ def test_a_found_note_is_shown_with_its_step(run: Run, olga: User) -> None:
 
 def test_the_json_of_a_trace_holds_its_notes(run: Run, olga: User) -> None:
     noting.add(access_for_user(olga), run.id, Said(text="Wrong", score=0.25), seq=2)
-    trace = json.loads(sign_in(olga).get(url(run, "export.json")).content)
+    trace = json.loads(sign_in(olga).get(url(run, "export.json")).getvalue())
     (note,) = trace["notes"]
     assert {name: note[name] for name in ("seq", "text", "score", "author", "edited_at")} == {
         "seq": 2,

@@ -358,7 +358,7 @@ def test_a_long_payload_is_cut_says_so_and_is_shown_whole_when_asked(agent: Agen
 
 def test_the_export_is_a_download_whose_totals_are_its_steps(run: Run, dana: User) -> None:
     response = sign_in(dana).get(f"/traces/{run.id}/export.json")
-    trace = json.loads(response.content)
+    trace = json.loads(response.getvalue())
     assert response["Content-Disposition"] == f'attachment; filename="trace-{run.number}.json"'
     assert Decimal(trace["total_cost_usd"]) == sum(Decimal(step["cost_usd"]) for step in trace["steps"])
     assert trace["final_status"] == "stopped"

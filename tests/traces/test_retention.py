@@ -179,6 +179,27 @@ def test_ended_runs_leave_as_spans_once(
     assert SpanExport.objects.get().sent_at is not None
 
 
+def test_a_run_that_is_being_sent_is_not_sent_by_another_worker(
+    runs: dict[str, Run], collector: tuple[str, list[dict[str, Any]], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long run takes longer than the wait before a second try."""
+    url, got, _ = collector
+    Run.objects.filter(id=runs["new"].id).update(ended_at=timezone.now())
+    now = timezone.now()
+    send = otel_export._post
+
+    def slowly(client: Any, part: dict[str, Any]) -> None:
+        with time_machine.travel(now + dt.timedelta(minutes=2), tick=False):
+            assert otel_export.export_due() == 0
+        send(client, part)
+
+    monkeypatch.setattr(otel_export, "_post", slowly)
+    with override_settings(OTEL_EXPORTER_OTLP_ENDPOINT=url):
+        assert otel_export.export_due() == 1
+    assert len(got) == 1
+    assert SpanExport.objects.get().attempts == 1
+
+
 def test_the_collector_is_told_who_sends_and_nobody_else_is(
     runs: dict[str, Run],
     collector: tuple[str, list[dict[str, Any]], list[int]],
