@@ -34,6 +34,14 @@ def list_batches(
         raise Invalid({"cursor": str(error)}) from error
 
 
+@approvals_router.get("/runs/{run_id}/actions", response=dict)
+def list_actions(
+    request: HttpRequest, run_id: str, limit: Limit = approvals.DEFAULT_LIMIT, cursor: str | None = None
+) -> dict[str, Any]:
+    """Whatever the run did, asked for or, in a dry run, proposes, in its order."""
+    return approvals.list_actions(access_of(request), run_id, limit=limit, cursor=cursor)
+
+
 @approvals_router.post("/approvals/{batch_id}/decisions", response=dict)
 @idempotent
 def decide(request: HttpRequest, batch_id: str, payload: approvals.DecisionsIn) -> dict[str, Any]:

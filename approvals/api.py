@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 from django.db.models import Q, QuerySet
 from pydantic import Field
 
-from accounts.access import Access, get
+from accounts.access import Access, get, rows
 from approvals import escalation, handover, inbox, undo
 from approvals.inbox import Line, Outcome
 from approvals.models import Decision, Verdict
+from runs.api.paging import page
 from runs.engine.types import Execution
-from runs.models import Action, Batch
+from runs.models import Action, Batch, Run
 from runs.schemas import Strict
 
 DEFAULT_LIMIT = 50
@@ -73,6 +74,15 @@ def list_batches(
     page = list(found[: limit + 1])
     following = _cursor(page[limit - 1], status) if len(page) > limit else None
     return {"items": [batch_json(batch) for batch in page[:limit]], "next": following}
+
+
+def list_actions(access: Access, run_id: str, *, limit: int, cursor: str | None) -> dict[str, Any]:
+    """`{items: [Action], next}` of a run, in the order they were proposed: those that ran alone, and those that a dry
+    run proposes, are in no batch. Raises Http404 and Invalid."""
+    run = get(access, Run, run_id)
+    actions = inbox.with_decisions(rows(access, Action).filter(run=run))
+    found, following = page(actions, limit, cursor, oldest_first=True)
+    return {"items": [action_json(action) for action in found], "next": following}
 
 
 def decide_json(access: Access, batch_id: uuid.UUID | str, payload: DecisionsIn) -> dict[str, Any]:
@@ -144,6 +154,7 @@ def action_json(action: Action) -> dict[str, Any]:
         "decisions": [decision_json(decision) for decision in _said_of(action)],
         "supersedes": str(action.supersedes_id) if action.supersedes_id else None,
         "result": action.result,
+        "note": action.note,
         "expires_at": rfc3339(action.expires_at),
         "starts_at": rfc3339(action.starts_at),
     }

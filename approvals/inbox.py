@@ -92,13 +92,17 @@ def batches(access: Access, show: str = "pending", *, rows_only: bool = False) -
 
 def with_actions(found: QuerySet[Batch], some: Q | None = None) -> QuerySet[Batch]:
     """Each batch with all a page shows of it: run, agent, actions as they stand now, and their decisions."""
-    decisions = Prefetch("decisions", Decision.objects.select_related("actor"))
-    earlier = Prefetch("supersedes__decisions", Decision.objects.select_related("actor"))
-    current = Action.objects.exclude(REPLACED).filter(some or Q()).select_related("decided_by", "supersedes")
-    actions = Prefetch("actions", current.prefetch_related(decisions, earlier).order_by("position", "created_at"))
+    current = with_decisions(Action.objects.filter(some or Q()).select_related("decided_by"))
+    actions = Prefetch("actions", current.order_by("position", "created_at"))
     return found.select_related("run__agent", "run__agent_version", "run__owner", "extended_by").prefetch_related(
         actions, "rungs", "asked", Prefetch("hand_overs", HandOver.objects.select_related("by", "to"))
     )
+
+
+def with_decisions(found: QuerySet[Action]) -> QuerySet[Action]:
+    """Those that stand now, each with what was decided on it and on the one it replaced."""
+    said = [Prefetch(path, Decision.objects.select_related("actor")) for path in ("decisions", "supersedes__decisions")]
+    return found.exclude(REPLACED).select_related("supersedes").prefetch_related(*said)
 
 
 def with_rows(found: QuerySet[Batch]) -> QuerySet[Batch]:
@@ -434,8 +438,7 @@ class _Deciding:
     def _overtaken(self, action: Action) -> Outcome:
         """The conditional UPDATE met another status than was read a moment ago: say what it is now."""
         fresh = Action.objects.select_related("decided_by").prefetch_related("decisions").get(id=action.id)
-        gone = _outcome(action, Result.EXPIRED, "The time to decide was over, so nothing runs.")
-        return self._settled(fresh) or gone
+        return self._settled(fresh) or _outcome(action, Result.EXPIRED, "The time to decide was over, so nothing runs.")
 
     def _invalid(self, line: Line, detail: str, errors: tuple[tuple[str, str], ...] = ()) -> Outcome:
         return Outcome(action=line.action, result=Result.INVALID, detail=detail, errors=errors)

@@ -6,6 +6,8 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -180,6 +182,15 @@ class AgentIn(Strict):
         if not value.strip():
             raise ValueError("a name is needed")
         return value.strip()
+
+    @field_validator("output_schema")
+    @classmethod
+    def _a_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            Draft202012Validator.check_schema(value or {})
+        except SchemaError as error:
+            raise ValueError(f"this is not a JSON Schema: {error.message[:300]}") from error
+        return value
 
     @model_validator(mode="after")
     def _tools_once(self) -> AgentIn:

@@ -13,13 +13,13 @@ from accounts.access import Access, Right, get, rows
 from runs import agents, commands, executing, forks, presenters
 from runs.api.idempotent import idempotent
 from runs.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT, page
-from runs.api.shapes import ExecuteIn, ForkIn, MessageIn, RunIn, ServerIn
+from runs.api.shapes import AgentPut, ExecuteIn, ForkIn, MessageIn, RunIn, ServerIn
 from runs.catalog import catalog
 from runs.engine.types import RunStatus
 from runs.errors import Invalid
 from runs.models import Agent, Run, Step
 from runs.probe import probe
-from runs.schemas import AgentIn, ServerConfig
+from runs.schemas import ServerConfig
 
 router = Router()
 Limit = Annotated[int, Field(ge=1, le=LARGEST_LIMIT)]
@@ -36,7 +36,7 @@ def access_of(request: HttpRequest) -> Access:
 
 
 @router.put("/agents/{slug}", response={200: dict, 201: dict}, tags=["agents"])
-def put_agent(request: HttpRequest, slug: str, payload: AgentIn) -> Status[dict[str, Any]]:
+def put_agent(request: HttpRequest, slug: str, payload: AgentPut) -> Status[dict[str, Any]]:
     saved = agents.put_agent(access_of(request), slug, payload)
     return Status(201 if saved.created else 200, presenters.agent_json(saved.agent, saved.version))
 
@@ -149,7 +149,8 @@ def fork(request: HttpRequest, run_id: str, payload: ForkIn) -> Status[dict[str,
 @router.post("/runs/{run_id}/execute", response=dict, tags=["runs"])
 @idempotent
 def execute(request: HttpRequest, run_id: str, payload: ExecuteIn) -> dict[str, Any]:
-    """Of a dry run: carries out the chosen actions. A line each; stale ones are refused with what changed."""
+    """Of a dry run: carries out the chosen ones of `GET /runs/{id}/actions`. A line each; stale ones are refused with
+    what changed."""
     picks = [executing.Pick(action=each.id, digest=each.digest) for each in payload.actions]
     outcomes = executing.execute(access_of(request), run_id, picks)
     return {"results": [{"action": str(o.action), "outcome": o.outcome, "detail": o.detail} for o in outcomes]}

@@ -1,4 +1,4 @@
-"""Keyset paging, newest first. The cursor is opaque to clients."""
+"""Keyset paging by creation. The cursor is opaque to clients."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 200
 
 
-def page(queryset: QuerySet[Any], limit: int, cursor: str | None) -> tuple[list[Any], str | None]:
-    """(rows, cursor of the next page or None), by creation. Raises `Invalid` for a cursor that was never given out."""
+def page(
+    queryset: QuerySet[Any], limit: int, cursor: str | None, *, oldest_first: bool = False
+) -> tuple[list[Any], str | None]:
+    """(rows, cursor of the next page or None), newest first. Raises `Invalid` for a cursor that was never given out."""
+    way, order = ("gt", ("created_at", "id")) if oldest_first else ("lt", ("-created_at", "-id"))
     if cursor:
         at, row_id = _read(cursor)
-        queryset = queryset.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=row_id))
-    found = list(queryset.order_by("-created_at", "-id")[: limit + 1])
+        queryset = queryset.filter(Q(**{f"created_at__{way}": at}) | Q(**{"created_at": at, f"id__{way}": row_id}))
+    found = list(queryset.order_by(*order)[: limit + 1])
     if len(found) <= limit:
         return found, None
     last = found[limit - 1]

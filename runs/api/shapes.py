@@ -5,10 +5,22 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from runs.engine.types import Mode
-from runs.schemas import LimitsIn, ServerConfig, Strict
+from runs.schemas import AgentIn, LimitsIn, ServerConfig, Strict
+
+# What an answer says of an agent beyond its definition.
+ONLY_ANSWERED = frozenset({"slug", "version", "created_at", "updated_at"})
+
+
+class AgentPut(AgentIn):
+    """An agent as it is written, or as `GET` answers it: read, changed and put back, under another slug too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_answered(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if k not in ONLY_ANSWERED} if isinstance(data, dict) else data
 
 
 class RunIn(Strict):
@@ -47,4 +59,4 @@ class ServerIn(ServerConfig):
     """`{transport: stdio, command, env}` or `{transport: http, url, headers}`."""
 
 
-__all__ = ["ExecuteIn", "ForkIn", "LimitsIn", "MessageIn", "PickIn", "RunIn", "ServerIn"]
+__all__ = ["AgentPut", "ExecuteIn", "ForkIn", "LimitsIn", "MessageIn", "PickIn", "RunIn", "ServerIn"]

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from accounts.access import Right, access_for_token
 from accounts.first_run import ensure_first_run
 from accounts.models import ApiToken, Membership, Team, User
+from accounts.receipts import verify
 from accounts.schemas import Role
 from tests.accounts.conftest import House
 from tests.accounts.together import together
@@ -74,6 +75,27 @@ def test_create_user(house: House) -> None:
         with pytest.raises(CommandError, match=message):
             call_command("create_user", *arguments)
     assert User.objects.count() == 6
+
+
+def test_create_team(house: House) -> None:
+    out = StringIO()
+    call_command("create_team", "night-shift", "--admin", "dana", stdout=out)
+    team = Team.objects.get(slug="night-shift")
+    assert team.name == "Night shift"
+    assert Membership.objects.get(team=team).user.username == "dana"
+    assert Membership.objects.get(team=team).role == Role.ADMIN
+    call_command("create_team", "billing", "--name", "Billing & Co", "--admin", "rosa", stdout=out)
+    assert Membership.objects.get(team__name="Billing & Co").user == User.objects.get(username="rosa")
+    assert out.getvalue() == "night-shift: dana is its admin\nbilling: rosa is its admin (new user)\n"
+    assert verify(team) == []
+    for arguments, message in [
+        (["billing"], "already exists"),
+        (["Not a slug"], "valid “slug”"),
+        (["fine", "--admin", "not a name"], "valid username"),
+    ]:
+        with pytest.raises(CommandError, match=message):
+            call_command("create_team", *arguments)
+    assert not Team.objects.filter(slug="fine").exists()
 
 
 @pytest.mark.django_db

@@ -70,11 +70,13 @@ def test_an_agent_is_made_then_versioned(world: World, as_: As) -> None:
 
 
 def test_what_an_agent_answers_can_be_put_back(world: World, as_: As) -> None:
-    """Read, change, write: but for the three fields that only the server knows."""
+    """Read, change, write. What only the server knows is read over, so that an agent can be copied too."""
     admin = as_("admin")
     made = answer(admin.put("/agents/sorter", SORTER), 201)
-    again = {name: value for name, value in made.items() if name not in ("slug", "version", "created_at", "updated_at")}
-    assert answer(admin.put("/agents/sorter", again))["version"] == 1
+    assert answer(admin.put("/agents/sorter", made)) == made
+    changed = answer(admin.put("/agents/sorter", {**made, "version": 7, "purpose": "Sorts."}))
+    assert (changed["version"], changed["purpose"], changed["slug"]) == (2, "Sorts.", "sorter")
+    assert answer(admin.put("/agents/second", changed), 201)["slug"] == "second"
 
 
 def test_agents_are_listed(world: World, as_: As) -> None:
@@ -109,6 +111,8 @@ def test_agents_are_listed(world: World, as_: As) -> None:
         ({"instructions": "a\x00b"}, "instructions"),
         ({"instructions": "\udc00"}, "instructions"),
         ({"output_schema": {"a": {"b": ["\x00"]}}}, "output_schema.a.b.0"),
+        ({"output_schema": {"type": "nonsense"}}, "output_schema"),
+        ({"output_schema": {"properties": {"a": {"minimum": "low"}}}}, "output_schema"),
         ({"default_mode": "yolo"}, "default_mode"),
         ({"task_types": [""]}, "task_types.0"),
     ],

@@ -18,7 +18,7 @@ from tests.approvals.factories import World
 BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "actions", "execution", "asked"}
 ACTION = words(
     "id digest kind tool args risk confidence route_reason preview status needed decisions supersedes result expires_at"
-    " starts_at"
+    " starts_at note"
 )
 
 
@@ -155,6 +155,31 @@ def test_a_constant_number_of_queries(world: World, as_: As) -> None:
         make.make_full_batch(world)
     assert queries() == before
     assert Batch.objects.count() == 5
+
+
+def test_what_a_run_did_or_proposes_is_listed_in_its_order(world: World, as_: As) -> None:
+    """Also what is in no batch, which is how a dry run's proposals are found to be carried out; what an edit replaced
+    is not there."""
+    batch, (refund, update, email) = make.make_full_batch(world)
+    Action.objects.filter(id__in=[refund.id, update.id]).update(batch=None)
+    Action.objects.filter(id=update.id).update(status="stale", note="Its version was 1, is now 2.")
+    make.make_full_batch(world)
+    edit = decisions(line(email, args={**email.args, "to": "a@b.example"}))
+    answer(as_("approver").post(f"/approvals/{batch.id}/decisions", edit))
+    viewer = as_("viewer")
+    listed = answer(viewer.get(f"/runs/{batch.run_id}/actions"))
+    assert listed["next"] is None
+    assert [set(action) for action in listed["items"]] == [ACTION] * 3
+    first, second, third = listed["items"]
+    assert (first["id"], first["digest"]) == (str(refund.id), refund.digest)
+    assert (second["status"], second["note"]) == ("stale", "Its version was 1, is now 2.")
+    assert (third["supersedes"], third["args"]["to"]) == (str(email.id), "a@b.example")
+
+    page = answer(viewer.get(f"/runs/{batch.run_id}/actions", limit=2))
+    rest = answer(viewer.get(f"/runs/{batch.run_id}/actions", limit=2, cursor=page["next"]))
+    assert [*page["items"], *rest["items"]] == listed["items"]
+    assert rest["next"] is None
+    problem(viewer.get(f"/runs/{batch.run_id}/actions", cursor="nonsense"), 422, "cursor")
 
 
 def test_a_batch_is_handed_over(world: World, as_: As) -> None:

@@ -43,6 +43,7 @@ CALLS = (
     Call("GET", "/runs", None, "viewer", 200, 200),
     Call("GET", "/runs/{run}", None, "viewer", 200, 404),
     Call("GET", "/runs/{run}/steps", None, "viewer", 200, 404),
+    Call("GET", "/runs/{run}/actions", None, "viewer", 200, 404),
     Call("POST", "/runs/{queued}/pause", None, "operator", 200, 404),
     Call("POST", "/runs/{paused}/resume", None, "operator", 200, 404),
     Call("POST", "/runs/{run}/execute/revoke", None, "operator", 409, 404),
