@@ -14,6 +14,7 @@ from accounts.access import Access, get, rows
 from accounts.models import User
 from approvals import inbox, parts, presence, presenter
 from approvals.rows import view_row
+from runs.engine.types import RunStatus
 from runs.models import Batch
 
 KEPT = dt.timedelta(hours=24)
@@ -96,12 +97,13 @@ def _present(batch_id: uuid.UUID, people: tuple[User, ...], words: str) -> str:
 
 
 def _versions(access: Access, shown: Shown) -> Versions:
-    """Of every batch that may stand in this browser's list. The statuses tell of execution, which raises no version."""
+    """Of every batch that may stand in this browser's list. The statuses tell of execution and of a paused run, which
+    raise no version."""
     recent = Q(status="open") | Q(closed_at__gte=timezone.now() - KEPT) | Q(id=shown.opened)
     found: Versions = {}
-    columns = ("id", "version", "status", "actions__status")
-    for batch, version, state, status in rows(access, Batch).filter(recent).order_by("id").values_list(*columns):
-        statuses = found[batch][2] if batch in found else ()
+    columns = ("id", "version", "status", "actions__status", "run__status")
+    for batch, version, state, status, run in rows(access, Batch).filter(recent).order_by("id").values_list(*columns):
+        statuses = found[batch][2] if batch in found else ("paused",) if run == RunStatus.PAUSED else ()
         found[batch] = (version, state, tuple(sorted([*statuses, status or ""])))
     return found
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
-from runs import filtering, lifecycle, live, settled, starting, tree
+from runs import filtering, live, settled, starting, tree
 from runs.asked import RunMessage
 from runs.doorbell import ring
 from runs.engine.types import Mode
@@ -68,12 +68,12 @@ def launch(access: Access, wanted: Launch) -> Run:
 
 def pause(access: Access, run_id: uuid.UUID | str) -> Run:
     """With everything that works below it."""
-    return _change(access, run_id, lifecycle.request_pause, tree.pause_below, "run.pause", "paused")
+    return _change(access, run_id, tree.pause, "run.pause", "paused")
 
 
 def resume(access: Access, run_id: uuid.UUID | str) -> Run:
     """With everything that was paused with it."""
-    return _change(access, run_id, lifecycle.resume, tree.resume_below, "run.resume", "resumed")
+    return _change(access, run_id, tree.resume, "run.resume", "resumed")
 
 
 def cancel(access: Access, run_id: uuid.UUID | str) -> Run:
@@ -131,8 +131,7 @@ def _task_errors(wanted: Launch, definition: AgentIn) -> dict[str, str]:
 def _change(
     access: Access,
     run_id: uuid.UUID | str,
-    change: Callable[[uuid.UUID], bool],
-    change_below: Callable[[uuid.UUID], list[uuid.UUID]],
+    change: Callable[[uuid.UUID], list[uuid.UUID] | None],
     kind: str,
     done: str,
 ) -> Run:
@@ -140,9 +139,9 @@ def _change(
     with transaction.atomic():
         # Held, so that the worker can't park it between the two states that the change looks at.
         Run.objects.select_for_update().get(id=run.id)
-        if not change(run.id):
+        changed = change(run.id)
+        if changed is None:
             raise _conflict(run, done)
-        changed = change_below(run.id)
         _receipt(run, kind, access)
     run.refresh_from_db()
     for each in (run, *Run.objects.filter(id__in=changed)):

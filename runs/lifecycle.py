@@ -110,9 +110,10 @@ def wait_again(run_id: uuid.UUID) -> bool:
     )
 
 
-def resume(run_id: uuid.UUID) -> bool:
-    """paused -> queued, or the wish to pause is withdrawn from a run that has not paused yet."""
-    if _back_to_queue(run_id, RunStatus.PAUSED):
+def resume(run_id: uuid.UUID, due_at: dt.datetime | None = None) -> bool:
+    """paused -> queued, not to be taken before `due_at`; or the wish to pause is withdrawn from a run that has not yet
+    paused. `pausing.resume` knows what is due."""
+    if _back_to_queue(run_id, RunStatus.PAUSED, due_at):
         return True
     return Run.objects.filter(id=run_id, status__in=ALIVE, wish="pause").update(wish="", paused_with=None) == 1
 
@@ -238,6 +239,12 @@ def begin_execution(action_id: uuid.UUID, digest: str) -> bool:
         .update(status=ActionStatus.EXECUTING, executed_at=now, version=F("version") + 1)
         == 1
     )
+
+
+def postpone(action_id: uuid.UUID, starts_at: dt.datetime) -> bool:
+    """An approved action begins later, and can be taken back until then."""
+    approved = Action.objects.filter(id=action_id, status=ActionStatus.APPROVED)
+    return approved.update(starts_at=starts_at, version=F("version") + 1) == 1
 
 
 def end_execution(action_id: uuid.UUID, status: ActionStatus, result: Any) -> bool:

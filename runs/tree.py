@@ -5,21 +5,30 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from runs import lifecycle
-from runs.models import Run
+from runs import audit, lifecycle, pausing
+from runs.models import Action, Run
 from runs.settled import below
 
 
-def pause_below(run_id: uuid.UUID) -> list[uuid.UUID]:
-    """Pauses what works below and remembers that this was why. Returns the changed runs. In the transaction of the
-    pause itself."""
+def pause(run_id: uuid.UUID) -> list[uuid.UUID] | None:
+    """Pauses it and what works below, and remembers that this was why. Returns the runs below that were changed, None
+    when it can't be paused. In the transaction that holds the run's row, as `resume`."""
+    if not lifecycle.request_pause(run_id):
+        return None
     return _each(run_id, lambda child: lifecycle.pause_with(child, run_id))
 
 
-def resume_below(run_id: uuid.UUID) -> list[uuid.UUID]:
-    """Resumes what was paused with this run; what a person paused by itself stays so."""
+def resume(run_id: uuid.UUID) -> list[uuid.UUID] | None:
+    """With what was paused with this run; what a person paused by itself stays so. All rows are changed before the
+    first receipt is written, for receipts hold the team's row."""
+    postponed: list[Action] = []
+    if not pausing.resume(run_id, postponed):
+        return None
     ours = set(Run.objects.filter(paused_with=run_id).values_list("id", flat=True))
-    return _each(run_id, lambda child: child in ours and lifecycle.resume(child))
+    changed = _each(run_id, lambda child: child in ours and pausing.resume(child, postponed))
+    for action in postponed:
+        audit.record(action, "action.postponed", starts_at=str(action.starts_at))
+    return changed
 
 
 def _each(run_id: uuid.UUID, change: Callable[[uuid.UUID], bool]) -> list[uuid.UUID]:

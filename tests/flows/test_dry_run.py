@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.access import Access, MissingRight
 from accounts.models import Receipt
 from approvals import evidence
-from runs import lifecycle, staleness
+from runs import commands, lifecycle, staleness
 from runs.asked import Chosen
 from runs.engine.ports import ToolUnavailable
 from runs.engine.types import Mode
@@ -326,6 +326,20 @@ def test_a_tool_s_own_window_and_none_for_what_people_are_asked(crew: Access, re
     with pytest.raises(Conflict):
         take_back(crew, ready.id)
     assert note.needed == 0
+
+
+def test_a_choice_of_a_dry_run_waits_again_after_a_pause(
+    crew: Access, shop: LocalShop, ready: Run, window: None
+) -> None:
+    execute(crew, ready.id, picks(*proposals(ready)))
+    commands.pause(crew, ready.id)
+    with in_(60):
+        run = commands.resume(crew, ready.id)
+        assert run.due_at == Chosen.objects.get(run=run).begins_at
+        assert (advance(run).status, shop.effects()) == ("queued", [])
+        assert take_back(crew, run.id) == 3
+        run.refresh_from_db()
+    assert (run.status, shop.effects()) == ("dry_run_ready", [])
 
 
 def test_taking_back_meets_the_worker(crew: Access, ready: Run, window: None, race: Race) -> None:
