@@ -10,6 +10,7 @@ from ninja import Query, Router, Status
 
 from approvals import api as approvals
 from approvals import grants_api as grants
+from approvals import paging
 from runs import noting
 from runs.api.endpoints import Limit, access_of
 from runs.api.idempotent import idempotent
@@ -24,13 +25,13 @@ traces_router = Router(tags=["traces and costs"])
 @approvals_router.get("/approvals", response=dict)
 def list_batches(
     request: HttpRequest,
-    status: approvals.Status = "pending",
+    status: paging.Status = "pending",
     limit: Limit = approvals.DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     try:
         return approvals.list_batches(access_of(request), status, limit=limit, cursor=cursor)
-    except approvals.BadCursor as error:
+    except paging.BadCursor as error:
         raise Invalid({"cursor": str(error)}) from error
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
 import uuid
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from django.db.models import Q, QuerySet
 from pydantic import Field
 
 from accounts.access import Access, get, rows
-from approvals import escalation, handover, inbox, undo
+from approvals import escalation, handover, inbox, paging, undo
 from approvals.inbox import Line, Outcome
 from approvals.models import Decision, Verdict
+from approvals.paging import Status
 from runs.api.paging import page
 from runs.engine.types import Execution
 from runs.models import Action, Batch, Run
@@ -23,8 +21,6 @@ from runs.schemas import Strict
 
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 200
-Status = Literal["pending", "decided", "all"]
-SORT = {"pending": ("expires_at", "gt"), "decided": ("closed_at", "lt"), "all": ("created_at", "lt")}
 
 
 class DecisionIn(Strict):
@@ -59,21 +55,13 @@ class HandOverIn(Strict):
     version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
-class BadCursor(ValueError):
-    """The cursor is none that a list of this kind gave out."""
-
-
 def list_batches(
     access: Access, status: Status = "pending", *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
 ) -> dict[str, Any]:
     """`{items: [Batch], next}`; `next` is null on the last page. Raises BadCursor."""
     limit = max(1, min(limit, LARGEST_LIMIT))
-    found = inbox.batches(access, status)
-    if cursor:
-        found = _after(found, status, cursor)
-    page = list(found[: limit + 1])
-    following = _cursor(page[limit - 1], status) if len(page) > limit else None
-    return {"items": [batch_json(batch) for batch in page[:limit]], "next": following}
+    found, following = paging.page(inbox.batches(access, status), status, limit, cursor or "")
+    return {"items": [batch_json(batch) for batch in found], "next": following or None}
 
 
 def list_actions(access: Access, run_id: str, *, limit: int, cursor: str | None) -> dict[str, Any]:
@@ -193,19 +181,3 @@ def _said_of(action: Action) -> Iterable[Decision]:
     """Its decisions; those of the action it replaced come first, because the edit is one of them."""
     earlier: Iterable[Decision] = action.supersedes.decisions.all() if action.supersedes else ()
     return [*(said for said in earlier if said.verdict == Verdict.EDIT), *action.decisions.all()]
-
-
-def _cursor(batch: Batch, status: Status) -> str:
-    column, _ = SORT[status]
-    moment: dt.datetime = getattr(batch, column)
-    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{batch.id}".encode()).decode()
-
-
-def _after(found: QuerySet[Batch], status: Status, cursor: str) -> QuerySet[Batch]:
-    column, way = SORT[status]
-    try:
-        moment_text, _, id_text = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        moment, last = dt.datetime.fromisoformat(moment_text).astimezone(dt.UTC), uuid.UUID(id_text)
-    except (ValueError, OverflowError, binascii.Error) as error:
-        raise BadCursor("This cursor is not one that this list gave out.") from error
-    return found.filter(Q(**{f"{column}__{way}": moment}) | Q(**{column: moment, f"id__{way}": last}))

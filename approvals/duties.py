@@ -8,7 +8,7 @@ A team can switch it off or on; untouched, it holds as soon as somebody else cou
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from django.db.models import Q
 
@@ -16,7 +16,7 @@ from accounts.access import Access, Right, still_may
 from accounts.models import Team
 from accounts.schemas import Separation
 from runs.engine.types import Risk
-from runs.models import Action, Run
+from runs.models import Action, AgentVersion, Run
 
 RISKY = frozenset({Risk.HIGH, Risk.CRITICAL})
 
@@ -42,11 +42,24 @@ def who_still_may(people: Iterable[uuid.UUID], team: Team) -> list[str]:
 
 
 def barred(access: Access) -> Q:
-    """The same by risk alone, for counting: a tool's own policy is known only where its agent's version is read."""
+    """The same as a condition on actions, for counting and filtering many."""
     separation = access.team.separation
     if separation == Separation.OFF or (separation == Separation.AUTO and not access.others_decide):
         return Q(pk__in=[])
-    return Q(run__owner=access.user, risk__in=list(RISKY), needed__lt=2, status="pending", kind="action")
+    by_policy = {stated: Q(pk__in=[]) for stated in ("allowed", "refused")}
+    for version, tools in _policies_of_own(access):
+        for tool, stated in tools:
+            by_policy[stated] |= Q(run__agent_version=version, tool=tool)
+    by_risk = Q(risk__in=list(RISKY), needed__lt=2) & ~by_policy["allowed"]
+    return Q(run__owner=access.user, status="pending", kind="action") & (by_policy["refused"] | by_risk)
+
+
+def _policies_of_own(access: Access) -> Iterator[tuple[uuid.UUID, list[tuple[str, str]]]]:
+    """What a version's policies say of one's own actions, for each version that a run of one's own waits with."""
+    waiting = Run.objects.filter(team=access.team, owner=access.user, batches__status="open")
+    for version in AgentVersion.objects.filter(id__in=waiting.values("agent_version")).only("definition"):
+        tools = version.definition.get("tools") or ()
+        yield version.id, [(tool["name"], tool["own_approval"]) for tool in tools if tool.get("own_approval")]
 
 
 def _stated(run: Run, tool: str) -> str | None:

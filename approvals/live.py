@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from accounts.access import Access, get, rows
 from accounts.models import User
-from approvals import inbox, parts, presence, presenter
+from approvals import inbox, listing, parts, presence, presenter
+from approvals.listing import Counts
 from approvals.rows import view_row
 from runs.engine.types import RunStatus
 from runs.models import Batch
@@ -30,7 +31,7 @@ class Shown:
     newest: uuid.UUID
     opened: uuid.UUID | None = None
     versions: Versions = field(default_factory=dict)
-    head: tuple[int, int] | None = None
+    head: tuple[Counts, int] | None = None
     place: presence.Place = field(default_factory=presence.Place)
     present: dict[uuid.UUID, str | None] = field(default_factory=dict)
 
@@ -62,7 +63,7 @@ def catch_up(access: Access, shown: Shown) -> str:
     versions = _versions(access, shown)
     changed = [batch for batch, version in versions.items() if shown.versions.get(batch) != version]
     head = (
-        inbox.open_count(access),
+        listing.counts(access),
         sum(batch > shown.newest and state == "open" for batch, (_, state, _) in versions.items()),
     )
     moved = _moved(shown, {batch: found for batch, found in people.items() if batch in versions})
@@ -73,7 +74,7 @@ def catch_up(access: Access, shown: Shown) -> str:
     found = inbox.with_rows(rows(access, Batch)).filter(id__in=changed[:MOST])
     pieces = [_head(*head)]
     for batch in found:
-        pieces.append(_row(batch, access, shown, people.get(batch.id, ())))
+        pieces.append(_row(batch, shown, people.get(batch.id, ())))
         if batch.id == shown.opened or not first:
             pieces.append(_whole(batch.id, access))
     return "".join([*pieces, *moved])
@@ -97,24 +98,26 @@ def _present(batch_id: uuid.UUID, people: tuple[User, ...], words: str) -> str:
 
 
 def _versions(access: Access, shown: Shown) -> Versions:
-    """Of every batch that may stand in this browser's list. The statuses tell of execution and of a paused run, which
-    raise no version."""
+    """Of every batch that may stand in this browser's list, in its order. The statuses tell of execution and of a
+    paused run, which raise no version."""
     recent = Q(status="open") | Q(closed_at__gte=timezone.now() - KEPT) | Q(id=shown.opened)
     found: Versions = {}
     columns = ("id", "version", "status", "actions__status", "run__status")
-    for batch, version, state, status, run in rows(access, Batch).filter(recent).order_by("id").values_list(*columns):
+    ordered = rows(access, Batch).filter(recent).order_by("expires_at", "id")
+    for batch, version, state, status, run in ordered.values_list(*columns):
         statuses = found[batch][2] if batch in found else ("paused",) if run == RunStatus.PAUSED else ()
         found[batch] = (version, state, tuple(sorted([*statuses, status or ""])))
     return found
 
 
-def _head(open_count: int, new: int) -> str:
-    return render_to_string("approvals/_live_head.html", {"count": presenter.nav_count(open_count), "new": new})
+def _head(counts: Counts, new: int) -> str:
+    context = {"counts": counts, "count": presenter.nav_count(counts.mine), "new": new}
+    return render_to_string("approvals/_live_head.html", context)
 
 
-def _row(batch: Batch, access: Access, shown: Shown, people: tuple[User, ...]) -> str:
+def _row(batch: Batch, shown: Shown, people: tuple[User, ...]) -> str:
     reviewed = {"reviewers": people, "reviewed": presence.words(people)}
-    context = {"row": view_row(batch, access), "opened_id": shown.opened, **reviewed}
+    context = {"row": view_row(batch), "opened_id": shown.opened, **reviewed}
     return render_to_string("approvals/_batch_row.html", context)
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import difflib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from accounts.access import Access, Right
 from accounts.models import User
@@ -14,7 +14,6 @@ from approvals import alike, duties
 from approvals.inbox import Outcome, Result
 from approvals.models import REASON_WORDS, Decision, HandOver, Reason, Verdict
 from approvals.parts import Part
-from approvals.rows import RowView
 from approvals.standing import ended_by
 from approvals.words import chips, final_line, totals_line
 from runs import excerpts, previews
@@ -25,7 +24,6 @@ from runs.models import Action, Batch, Run
 from runs.previews import Preview, QuestionPreview, counted, text_of
 
 TONES = {Result.STALE: "high", Result.INVALID: "bad", Result.FORBIDDEN: "bad"}
-EXPIRING = dt.timedelta(minutes=30)
 DIFF_CHARACTERS = 20_000  # beyond this a line diff costs more than it shows
 
 
@@ -461,37 +459,3 @@ def _level(risk: str) -> int:
 def nav_count(open_count: int) -> dict[str, object]:
     """The frame's own item beside Approvals."""
     return {"key": "approvals", "count": open_count}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """The figures of the page head and its filter chips."""
-
-    batches: int = 0
-    actions: int = 0
-    mine: int = 0
-    two_person: int = 0
-    expiring: int = 0
-    ids: dict[str, frozenset[uuid.UUID]] = field(default_factory=dict)
-
-    @property
-    def words(self) -> str:
-        if not self.batches:
-            return ""
-        return f"{counted(self.actions, 'action', 'actions')} in {counted(self.batches, 'batch', 'batches')}"
-
-
-def count(views: Sequence[RowView], now: dt.datetime) -> Counts:
-    groups = {
-        "mine": frozenset(view.id for view in views if view.is_mine),
-        "two_person": frozenset(view.id for view in views if view.needs_two),
-        "expiring": frozenset(view.id for view in views if view.expires_at - now < EXPIRING),
-    }
-    return Counts(
-        batches=len(views),
-        actions=sum(view.waiting for view in views),
-        mine=len(groups["mine"]),
-        two_person=len(groups["two_person"]),
-        expiring=len(groups["expiring"]),
-        ids=groups,
-    )

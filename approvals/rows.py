@@ -9,11 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from accounts.access import Access, Right
-from approvals import duties
 from approvals.models import Verdict
 from approvals.standing import ended_by
-from runs.engine.types import WAITING_ACTIONS, ActionStatus, Risk
+from runs.engine.types import WAITING_ACTIONS, Risk
 from runs.models import Action, Batch, Run
 from runs.previews import counted, money
 
@@ -40,25 +38,17 @@ class RowView:
     is_open: bool
     effects: tuple[tuple[str, str], ...]
     risk: str
+    only_asks: bool
     votes: str
     ended: str
     ended_at: dt.datetime | None
-    waiting: int
-    is_mine: bool
-    needs_two: bool
 
 
-def view_row(batch: Batch, access: Access) -> RowView:
+def view_row(batch: Batch) -> RowView:
     """Of a batch read through `inbox.with_rows` or `inbox.with_actions`."""
     actions = list(batch.actions.all())
     agent = str(batch.run.agent_version.definition.get("name") or batch.run.agent.slug)
-    asked = list(batch.asked.all())
     waiting = [action for action in actions if action.status in WAITING_ACTIONS]
-    can_decide = any(
-        action.status != ActionStatus.PENDING
-        or not (_approved_by(action, access) or duties.bar(access, batch.run, action))
-        for action in waiting
-    )
     ended, ended_at = ended_by(batch, actions)
     return RowView(
         id=batch.id,
@@ -70,17 +60,11 @@ def view_row(batch: Batch, access: Access) -> RowView:
         is_open=batch.status == "open",
         effects=tuple(_effects(actions)),
         risk=max((action.risk for action in actions), key=lambda risk: Risk(risk).level, default=Risk.LOW),
+        only_asks=all(action.kind == "question" for action in actions),
         votes=_votes(waiting),
         ended=ended,
         ended_at=ended_at,
-        waiting=len(waiting),
-        is_mine=can_decide and access.may(Right.DECIDE) and (not asked or access.user in asked),
-        needs_two=any(action.needed > 1 for action in waiting),
     )
-
-
-def _approved_by(action: Action, access: Access) -> bool:
-    return any(said.verdict == Verdict.APPROVE and said.actor_id == access.user.id for said in action.decisions.all())
 
 
 def _votes(waiting: Sequence[Action]) -> str:

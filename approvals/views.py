@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseBadRequest
@@ -18,9 +18,11 @@ from django_htmx.http import reswap, retarget
 
 from accounts.access import Right, get
 from accounts.http import HttpRequest
-from approvals import editing, escalation, forms, handover, inbox, parts, presenter, seen, viewing
+from approvals import editing, escalation, forms, handover, inbox, listing, parts, presenter, seen, viewing
 from approvals.inbox import Line, Outcome, Result
+from approvals.listing import Counts, Listed, Show
 from approvals.models import Verdict
+from approvals.paging import BadCursor, page
 from approvals.parts import Part
 from approvals.presenter import BatchView, Draft
 from approvals.rows import RowView, view_row
@@ -31,14 +33,17 @@ from runs.engine.types import ActionStatus, JsonObject
 from runs.errors import Conflict, Invalid
 from runs.models import Action, Batch
 
-PAGE = 100
-FILTERS = ("mine", "two_person", "expiring")
+DECIDED_PAGE = 50
+CHIPS = {Show.MINE: "For me", Show.TWO_PERSON: "Two-person", Show.EXPIRING: "Expiring"}
 
 
 @require_GET
+@vary_on_headers("HX-Request")
 def inbox_page(request: HttpRequest) -> HttpResponse:
     if request.GET.get("show") == "decided":
         return render(request, "approvals/decided.html", _decided(request))
+    if request.htmx and request.GET.get("after") and not request.htmx.history_restore_request:
+        return _more(request)
     context = _list(request)
     first = _view(request, context["views"][0].id)[0] if context["views"] else None
     if first is not None:
@@ -216,7 +221,7 @@ def _view(
 ) -> tuple[BatchView, RowView]:
     batch, part = _load(request, batch_id, holding=holding)
     view = presenter.view_batch(batch, request.access, part=part, **more)
-    return view, view_row(batch, request.access) if part.total <= parts.PART else _row(request, batch_id)
+    return view, view_row(batch) if part.total <= parts.PART else _row(request, batch_id)
 
 
 def _page(
@@ -236,14 +241,15 @@ def _page(
     fragment = bool(request.htmx) and not request.htmx.history_restore_request
     shared = {"batch": view, **_people(request), "reasons": presenter.reasons(), "opened": True, **more}
     if fragment:
-        count = presenter.nav_count(inbox.open_count(request.access))
+        counts = listing.counts(request.access)
         return render(
             request,
             "approvals/_batch_answer.html",
             {
                 **shared,
                 "row": row,
-                "count": count,
+                "counts": counts,
+                "count": presenter.nav_count(counts.mine),
                 "is_fragment": True,
                 "toast": undo_toast(view, approved),
             },
@@ -300,65 +306,84 @@ def _editing(
 
 
 def _list(request: HttpRequest, opened: RowView | None = None) -> dict[str, Any]:
-    """The left pane. A batch that is open but no longer pending still has its row, so that nothing vanishes."""
-    batches = list(inbox.batches(request.access, rows_only=True)[:PAGE])
-    views = [view_row(batch, request.access) for batch in batches]
-    counts = presenter.count(views, timezone.now())
-    show = request.GET.get("show", "")
-    if show in FILTERS:
-        views = [view for view in views if view.id in counts.ids[show]]
-    if opened is not None and all(view.id != opened.id for view in views):
-        views = [opened, *views]
+    """The left pane. A batch that is not on its first page, or no longer open, still has its row: nothing vanishes."""
+    show = listing.read_show(request.GET.get("show", ""))
+    found = _listed(request, show)
+    views = [view_row(batch) for batch in found.batches]
+    above = opened if opened is not None and all(view.id != opened.id for view in views) else None
     start = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    counts = listing.counts(request.access)
     return {
-        "views": views,
-        "counts": counts,
+        "views": [above, *views] if above else views,
+        "more_url": _more_url(found, show, above.id if above else None),
+        "is_further": "after" in request.GET,
         "show": show,
+        "counts": counts,
         "filters": _filters(counts, show),
         "today": inbox.today(request.access, start),
         "decided_today": [
             (said, previews.title_of(said.action)) for said in inbox.decided_since(request.access, start, 5)
         ],
-        "newest": max((batch.id for batch in batches), default=uuid.UUID(int=0)),
+        "newest": listing.newest(request.access),
         "reasons": presenter.reasons(),
     }
 
 
+def _more(request: HttpRequest) -> HttpResponse:
+    """The next page of the list, to go behind the one that stands there."""
+    show, above = listing.read_show(request.GET.get("show", "")), _uuid(request.GET.get("above", ""))
+    found = _listed(request, show, above)
+    context = {"views": [view_row(batch) for batch in found.batches], "more_url": _more_url(found, show, above)}
+    return render(request, "approvals/_rows.html", context)
+
+
+def _listed(request: HttpRequest, show: Show, above: uuid.UUID | None = None) -> Listed:
+    """The page that the address asks for; the first one for a link that was damaged."""
+    try:
+        return listing.listed(request.access, show, request.GET.get("after", ""), without=above)
+    except BadCursor:
+        return listing.listed(request.access, show, without=above)
+
+
+def _more_url(found: Listed, show: Show, above: uuid.UUID | None) -> str:
+    """`above`: the batch that stands above the list, and is not to come once more."""
+    asked = {"after": found.following, "show": show.value, "above": above}
+    query = urlencode({name: value for name, value in asked.items() if value})
+    return f"{reverse('approvals:inbox')}?{query}" if found.following else ""
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
 def _row(request: HttpRequest, batch_id: uuid.UUID) -> RowView:
-    return view_row(get(request.access, inbox.with_rows(Batch.objects.all()), batch_id), request.access)
+    return view_row(get(request.access, inbox.with_rows(Batch.objects.all()), batch_id))
 
 
-def _filters(counts: presenter.Counts, show: str) -> list[dict[str, Any]]:
+def _filters(counts: Counts, show: Show) -> list[dict[str, Any]]:
     base = reverse("approvals:inbox")
     return [
         {
-            "key": key,
-            "label": label,
+            "key": key.value,
+            "label": CHIPS[key],
             "count": number,
             "href": f"{base}?show={key}" if key != show else base,
             "current": key == show,
         }
-        for key, label, number in (
-            ("mine", "For me", counts.mine),
-            ("two_person", "Two-person", counts.two_person),
-            ("expiring", "Expiring", counts.expiring),
-        )
+        for key, number in counts.chips
     ]
 
 
 def _decided(request: HttpRequest) -> dict[str, Any]:
     found = inbox.batches(request.access, "decided")
-    before = request.GET.get("before", "")
     try:
-        moment = dt.datetime.fromisoformat(before) if before else None
-    except ValueError:
-        moment = None
-    if moment is not None and timezone.is_aware(moment):
-        found = found.filter(closed_at__lt=moment)
-    page = list(found[: PAGE // 2 + 1])
-    views = [presenter.view_batch(batch, request.access) for batch in page[: PAGE // 2]]
-    following = page[PAGE // 2 - 1].closed_at if len(page) > PAGE // 2 else None
-    return {"views": views, "next": following.isoformat() if following else ""}
+        batches, following = page(found, "decided", DECIDED_PAGE, request.GET.get("before", ""))
+    except BadCursor:
+        batches, following = page(found, "decided", DECIDED_PAGE)
+    return {"views": [presenter.view_batch(batch, request.access) for batch in batches], "next": following}
 
 
 def _summary(outcomes: Iterable[Outcome], lines: Iterable[Line]) -> str:

@@ -176,9 +176,26 @@ function move(by) {
   focus(from ? step(cards(), from, by) : cards()[0]);
 }
 
+let goesOn = false; // to the first row that "Show more" brings
+
 function moveBatch(by) {
   const from = rows().find((row) => row.hasAttribute("aria-current"));
-  step(rows(), from, by)?.click();
+  const more = document.querySelector("[data-more]");
+  if (by > 0 && more && from === rows().at(-1)) {
+    goesOn = true;
+    more.click();
+    return;
+  }
+  const to = step(rows(), from, by);
+  to?.scrollIntoView({ block: "nearest" });
+  to?.click();
+}
+
+function grown() {
+  localise(document);
+  refresh();
+  if (goesOn) moveBatch(1);
+  goesOn = false;
 }
 
 /** Change a checkbox and remember what it was, for `z`. */
@@ -339,7 +356,8 @@ let swapped = first;
 // The answer to an undo says what became of it.
 document.addEventListener("submit", ({ target }) => target.closest("[data-undo-toast]")?.setAttribute("data-sent", ""));
 
-document.addEventListener("htmx:after:swap", () => {
+document.addEventListener("htmx:after:swap", ({ detail }) => {
+  if (detail.ctx?.target?.matches?.(".batch-more")) return grown();
   document.querySelector("[data-undo-toast][data-sent]")?.remove();
   undo.length = 0;
   if (swapped !== batch()?.dataset.batch) place = -1;

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts import tokens
 from accounts.schemas import Scope
-from approvals import api, inbox
+from approvals import api, inbox, paging
 from approvals.models import Decision
 from runs.models import Action
 from tests.approvals import factories as make
@@ -23,7 +23,7 @@ from tests.approvals.factories import World, approve
 BATCH = {"id", "version", "run", "agent", "title", "why", "status", "expires_at", "asked", "actions", "execution"}
 ACTION = {
     "id", "digest", "kind", "tool", "args", "risk", "confidence", "route_reason", "preview", "status", "needed",
-    "decisions", "supersedes", "result", "expires_at", "starts_at",
+    "decisions", "supersedes", "result", "note", "expires_at", "starts_at",
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_the_list_is_read_page_by_page_without_gaps(world: World) -> None:
     assert pages == whole
     assert len(pages) == 5
     for bad in ("x", "////", "bm9uc2Vuc2U="):
-        with pytest.raises(api.BadCursor):
+        with pytest.raises(paging.BadCursor):
             api.list_batches(access, cursor=bad)
 
 

@@ -134,7 +134,7 @@ def test_opening_a_batch_alone_takes_few_queries(
     client = world.client("approver")
     client.get(url("batch", batch), **HTMX)
 
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         client.get(url("batch", batch), **HTMX)
 
 
