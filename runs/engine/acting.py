@@ -359,7 +359,8 @@ class Hands:
         except ToolTimeout:
             return self._reconciled(begun, tool, action, f"The tool did not answer in {self._timeout(tool):g} s.")
         except ToolConnectionLost as error:
-            return self._reconciled(begun, tool, action, f"The connection broke while this ran: {error}.")
+            said = str(error).rstrip(".")
+            return self._reconciled(begun, tool, action, f"The connection broke while this ran: {said}.")
         return self._acted(begun, action, result)
 
     def _reconciled(self, begun: Step, tool: Tool, action: Action, why: str) -> Step:

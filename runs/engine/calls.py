@@ -46,11 +46,12 @@ def read_call(intent: str, block: JsonObject, tools: Mapping[str, Tool]) -> Call
     name = str(block.get("name") or "")
     call_id = str(block.get("id") or "")
     given = block.get("input")
-    if not isinstance(given, dict):
-        return Refusal(
-            intent=intent, tool_call_id=call_id, tool=name, args={}, reason="The input was not a JSON object."
-        )
     tool = tools.get(name)
+    if not isinstance(given, dict):
+        called = tool.spec.name if tool is not None else name
+        return Refusal(
+            intent=intent, tool_call_id=call_id, tool=called, args={}, reason="The input was not a JSON object."
+        )
     if tool is None:
         known = ", ".join(sorted(tools)) or "none"
         reason = f"There is no tool named {name!r}. Tools: {known}."

@@ -92,7 +92,7 @@ class InvalidArguments(EngineError):
     """Arguments that the tool's schema refuses; `errors` name field and message."""
 
     def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{field}: {message}" for field, message in errors))
+        super().__init__("; ".join(f"{field}: {message}" if field else message for field, message in errors))
         self.errors = tuple(errors)
 
 

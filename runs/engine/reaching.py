@@ -149,7 +149,7 @@ class Reach:
 
 def words_of(failure: ToolFailure, tries: int = 1) -> str:
     what = "did not answer in time" if isinstance(failure, ToolTimeout) else "is unavailable"
-    said = f": {failure}" if str(failure) else ""
+    said = f": {str(failure).rstrip('.')}" if str(failure) else ""
     return f"The tool {what}{said}" + (f" (tried {tries} times)" if tries > 1 else "")
 
 

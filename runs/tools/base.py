@@ -20,6 +20,11 @@ from runs.schemas import FoundTool
 MAX_DEPTH = 60
 MAX_ERRORS = 20
 MESSAGE_CHARACTERS = 300
+# With any of these a schema may allow, or name, more arguments than stand in its `properties`.
+OPENERS = frozenset(
+    {"additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$ref", "$dynamicRef"}
+    | {"allOf", "anyOf", "oneOf", "if", "dependentSchemas", "not"}
+)
 # Beyond this an integer is not the same number to every reader of JSON (RFC 8785, RFC 7493).
 MAX_INTEGER = 2**53 - 1
 
@@ -74,10 +79,15 @@ def schema_fault(schema: JsonObject) -> str | None:
 
 
 class ArgumentSchema:
-    """Holds arguments against one schema, changing nothing: no coercion, no defaults. Never fetches a reference."""
+    """Holds arguments against one schema, changing nothing: no coercion, no defaults. Never fetches a reference.
+
+    Arguments that the schema does not name are refused, unless it says what becomes of them. JSON Schema would let them
+    pass, but most servers drop them unread: people would approve `dry_run: true`, and it would not be one.
+    """
 
     def __init__(self, schema: JsonObject) -> None:
-        self._validator = Draft202012Validator(schema, registry=EMPTY_REGISTRY)
+        closed = schema if OPENERS & schema.keys() else {"additionalProperties": False, **schema}
+        self._validator = Draft202012Validator(closed if "properties" in schema else schema, registry=EMPTY_REGISTRY)
 
     def check(self, args: JsonObject) -> None:
         """Raises `InvalidArguments`."""

@@ -78,14 +78,15 @@ def describe(listed: Sequence[mcp_types.Tool], slug: str) -> list[FoundTool]:
 
 def _found(tool: mcp_types.Tool, twins: dict[str, str]) -> FoundTool:
     hints = tool.annotations or mcp_types.ToolAnnotations()
-    effect = _effect(hints)
+    hinted = _effect(hints)
+    can_be_undone = hinted is Effect.IRREVERSIBLE and UNDO_META in twins  # the hint is about destroying, not about undo
     return FoundTool(
         name=tool.name,
         description=tool.description or "",
         input_schema=tool.input_schema,
-        effect=effect.value,
+        effect=Effect.WRITE.value if can_be_undone else hinted.value,
         idempotent=hints.idempotent_hint is True,
-        risk=risk_of(effect, (tool.meta or {}).get(RISK_META)),
+        risk=risk_of(hinted, (tool.meta or {}).get(RISK_META)),
         version=version_of(tool),
         plan=twins.get(PLAN_META),
         reconcile=twins.get(RECONCILE_META),

@@ -26,6 +26,9 @@ from runs.engine.types import JsonObject
 from runs.schemas import ServerConfig
 from runs.tools.egress import LOST, NOT_SENT, REFUSED, GuardedTransport
 
+# What the SDK itself says with that code. Servers use the code too, as the first that JSON-RPC leaves to them, with
+# words of their own: that is an answer.
+CLOSED = "Connection closed"
 # Prints a traceback for every line of a child that is not MCP; what is wrong with a server is told by our own errors.
 logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)
 
@@ -187,7 +190,7 @@ class Connection:
 
     def _answer(self, error: MCPError) -> mcp_types.CallToolResult:
         """An error that the server itself sent is its answer; one of the connection is raised."""
-        if error.code == CONNECTION_CLOSED:
+        if error.code == CONNECTION_CLOSED and error.message == CLOSED:
             raise ToolConnectionLost("the server closed the connection during the call") from error
         if error.code in (NOT_SENT, REFUSED):
             raise NotSent(error.message, again=error.code == NOT_SENT) from error

@@ -27,6 +27,8 @@ def test_effects_and_risks_come_from_hints_and_the_worst_is_assumed(found: list[
         "refuse": ("write", "medium", False),
         "picture": ("read", "low", False),
         "paint": ("write", "critical", True),
+        "hang_picture": ("write", "high", False),  # says nothing of its risk, but how it is undone
+        "strike": ("irreversible", "high", False),
         "slow_paint": ("irreversible", "high", False),
         "crash": ("irreversible", "high", False),
         "crash_first": ("irreversible", "high", False),
@@ -98,6 +100,11 @@ def test_results(workshop: Workshop) -> None:
     assert workshop.call("refuse") == ToolResult(content="the brush is dry", is_error=True)
     assert workshop.call("picture").content == "a cat\n[image, image/png, not shown]"
     assert workshop.call("paint", {"colour": "red"}, key="result-1").content == {"painted": "red"}
+
+
+def test_an_error_of_the_servers_own_is_its_answer_whatever_its_number(workshop: Workshop) -> None:
+    """The number that the SDK gives a lost connection is also the first that servers may use as they like."""
+    assert workshop.call("strike") == ToolResult(content="on strike until noon", is_error=True)
 
 
 def test_key_travels_with_an_effect_and_undo_has_one_of_its_own(workshop: Workshop) -> None:

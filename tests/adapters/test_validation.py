@@ -144,6 +144,20 @@ def test_references_are_never_fetched(schema_host: tuple[str, list[str]]) -> Non
     assert faults({"a": "x"}, local) == ["a"]
 
 
+def test_arguments_that_the_schema_does_not_name_are_refused() -> None:
+    """Most servers drop them unread, so whoever approves would approve something else than what happens."""
+    named: dict[str, Any] = {"type": "object", "properties": {"order": {"type": "string"}}}
+    assert faults({"order": "1", "dry_run": True}, named) == ["dry_run"]
+    assert faults({"dry_run": True}, {"type": "object", "properties": {}}) == ["dry_run"]
+    for opener in (
+        {"additionalProperties": True},
+        {"patternProperties": {"^dry": {"type": "boolean"}}},
+        {"allOf": [{"properties": {"dry_run": {"type": "boolean"}}}]},
+    ):
+        assert faults({"order": "1", "dry_run": True}, {**named, **opener}) == []
+    assert faults({"dry_run": True}, {"type": "object"}) == []
+
+
 def test_schemas_that_cannot_describe_arguments() -> None:
     assert schema_fault(SCHEMA) is None
     assert "object" in str(schema_fault({"type": "array"}))

@@ -43,6 +43,7 @@ def test_a_call_that_does_not_fit_is_refused(given: object, why: str) -> None:
 
     assert isinstance(refusal, Refusal)
     assert (refusal.reason, refusal.intent, refusal.tool_call_id) == (why, "1:0", "c1")
+    assert refusal.tool == "shop.pay"
 
 
 def test_a_refusal_keeps_what_the_model_said_of_the_call() -> None:

@@ -130,7 +130,7 @@ def test_cancelled_between_two_tries() -> None:
     [
         (ToolTimeout(""), 1, "The tool did not answer in time"),
         (DOWN, 1, "The tool is unavailable: down"),
-        (ToolConnectionLost("cut"), 3, "The tool is unavailable: cut (tried 3 times)"),
+        (ToolConnectionLost("It was cut."), 3, "The tool is unavailable: It was cut (tried 3 times)"),
     ],
 )
 def test_words(failure: ToolUnavailable, tries: int, words: str) -> None:

@@ -346,6 +346,21 @@ def test_a_corrected_effect_is_shown_to_a_person_before_it_happens() -> None:
     assert_sound(done)
 
 
+def test_a_call_whose_input_is_unreadable_can_be_corrected_too() -> None:
+    """Its tool is known all the same, and is named as people know it."""
+    unreadable = replace(calls(GOOD), content=({**calls(GOOD).content[0], "input": '{"id": 1,, '},))
+    done = world(unreadable, unreadable, unreadable, says("Done."))
+    done = answered(done, args={"id": "7"})
+    [question] = [action for action in done.verdicts.actions.values() if action.kind == "question"]
+    assert question.tool == "shop.note"
+
+    assert done.advance() == WAITS
+    done.verdicts.decide(ActionStatus.APPROVED)
+    assert done.ended().stop_reason is StopReason.DONE
+    assert done.effects() == ["shop.note(7)"]
+    assert_sound(done)
+
+
 def test_a_hint_is_the_calls_result_and_the_layers_begin_anew() -> None:
     done = answered(stuck(calls(BAD), calls(GOOD)), "Its id is 1.")
 

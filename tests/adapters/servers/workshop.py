@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
@@ -43,6 +44,8 @@ TOOLS = [
         destructive_hint=False,
         idempotent_hint=True,
     ),
+    tool("hang_picture", schema(), meta={"agentsite/undo": "scrape"}),
+    tool("strike", schema()),
     tool("plan_paint", schema(colour="string"), read_only_hint=True),
     tool("did_it", schema(effect_key="string"), read_only_hint=True),
     tool("scrape", schema(effect_key="string"), destructive_hint=False),
@@ -116,6 +119,9 @@ class Workshop:
         self.note("slow_paint begins", None)
         await anyio.sleep(30)
         return text("never said")
+
+    async def do_strike(self, _given: dict[str, Any], _key: object) -> types.CallToolResult:
+        raise MCPError(code=types.CONNECTION_CLOSED, message="on strike until noon")
 
     async def do_crash(self, _given: dict[str, Any], key: object) -> types.CallToolResult:
         self.note("crash", key)
