@@ -17,6 +17,7 @@ from runs.leases import Lease
 from runs.models import Run
 from runs.schemas import AgentIn
 from runs.store import DbBudget, DbControls, DbJournal, SystemClock
+from runs.tools.answers import misfit
 from runs.tools.mcp import McpTool
 from runs.tools.outputs import ReadOutput
 from runs.verdicts import DbVerdicts
@@ -72,4 +73,5 @@ def build_ports(run: Run, lease: Lease) -> Ports:
         tools=tools,
         children=DbChildren(run, lease),
         breakers=DbBreakers(run.team_id),
+        misfit=misfit(AgentIn.model_validate(run.agent_version.definition).output_schema),
     )

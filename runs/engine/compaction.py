@@ -106,6 +106,7 @@ class Compactor:
             request,
             messages=(*request.messages[:-1], question),
             max_tokens=SUMMARY_TOKENS,
+            output_schema=None,
             tool_choice={"type": "none"} if request.tools else None,
         )
         try:

@@ -7,6 +7,7 @@ step that was recorded is returned instead of being done again.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -65,6 +66,7 @@ class Ports:
     tools: Tools
     children: Children
     breakers: Breakers = field(default_factory=NeverOpen)
+    misfit: Callable[[str], str] = lambda text: ""  # why an answer is not in the form that the agent has to give
 
 
 def advance(run: RunSpec, ports: Ports) -> Outcome:
@@ -166,7 +168,7 @@ class Life:
 
     def answer(self, turn: int, reply: ModelReply) -> str | None:
         """The answer that a turn without calls gives, or None when the model has to have another turn."""
-        mender = self.hands.mender
+        mender, answer = self.hands.mender, reply.text
         match trouble_of(reply):
             case Trouble.OVERFLOW:
                 raise Stop(StopReason.CONTENT_FILTER, f"the model ended its turn with {reply.stop_reason}")
@@ -177,9 +179,14 @@ class Life:
                 self.conversation.say(GO_ON_BRIEFLY)
                 return None
             case Trouble.EMPTY if not self.queue.waits:
-                return mender.empty(turn, self.conversation, self.request)
+                answer = mender.empty(turn, self.conversation, self.request) or ""
+                if not answer:
+                    return None
+        if not self.queue.waits and (why := self.ports.misfit(answer)):
+            self.conversation.say(mender.misfit(turn, why, self.run.agent.output_schema))
+            return None
         mender.streak.worked()
-        return reply.text
+        return answer
 
     def decide(self, turn: int) -> ModelReply:
         step = self.caller.call(
@@ -201,6 +208,7 @@ class Life:
             messages=self.conversation.messages(),
             tools=self.definitions,
             effort=self.run.agent.effort,
+            output_schema=self.run.agent.output_schema,
         )
 
     def guard_against_loops(self, turn: int, steps: list[Step]) -> None:

@@ -15,12 +15,15 @@ from runs.engine.recovery import (
     EMPTY_ASKED,
     EMPTY_TOLD,
     ENDED,
+    MISFIT_TOLD,
+    SHOWN_CHARACTERS,
     TELLS,
     Layer,
     Streak,
     empty_question,
     gentler,
     malformed_question,
+    misfit_question,
     refusal_question,
     simplified,
     what_was_written,
@@ -195,6 +198,14 @@ class Mender:
         self.streak.worked()
         conversation.say(f"{answer.by} says: {answer.text}")
         return None
+
+    def misfit(self, turn: int, why: str, schema: JsonObject | None) -> str:
+        """What the model is told of an answer that is not in the agent's form; in the end, by a person."""
+        if self._failed(turn, (), f"the answer has not the form that is asked for: {why}") is Layer.TELL:
+            return MISFIT_TOLD.format(why=why, schema=as_text(schema or {})[:SHOWN_CHARACTERS])
+        answer = self.asking.ask(misfit_question(turn, why, self.streak.tried))
+        self.streak.worked()
+        return f"{answer.by} says: {answer.text}"
 
     def refused(self, turn: int, said: str) -> str:
         """What a person says after the model refused; `Stop` when nobody has an answer."""

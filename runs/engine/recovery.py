@@ -23,6 +23,10 @@ NOT_ENDED = "Not done: the turn did not end in order to use tools."
 ENDED = "Not done: the run ends here."
 EMPTY_TOLD = "Your last turn was empty. Go on with the task; if nothing is left to do, say what the result is."
 EMPTY_ASKED = "Your turns were empty. Say now in words what the result is. No tools can be used in this turn."
+MISFIT_TOLD = (
+    "Your answer has not the form that is asked for: {why}. Give the whole answer anew, as JSON alone, by this schema: "
+    "{schema}"
+)
 SYSTEM = "You correct one tool call. Answer with that call and nothing else."
 
 
@@ -146,6 +150,16 @@ def empty_question(turn: int, tried: list[str]) -> Question:
         title="The agent says nothing",
         text="The model ended its turns without a word and without a call. Write a hint that the agent reads, or stop "
         "the run.",
+        tried=tuple(tried),
+    )
+
+
+def misfit_question(turn: int, why: str, tried: list[str]) -> Question:
+    return Question(
+        key=f"malformed:{turn}",
+        title="The answer has not the form that is asked for",
+        text=f"The agent's answers do not fit its output schema. The last one: {why}. Write a hint that the agent "
+        "reads, or stop the run.",
         tried=tuple(tried),
     )
 

@@ -166,8 +166,9 @@ class TurnLlm:
         return self.counts(request)
 
     def _answer(self, request: ModelRequest) -> Answer:
-        if request.output_schema is not None:
-            return {"Plan": self.plan, "PlanRevision": self.revision}.get(request.output_schema["title"], self.judge)
+        asides = {"Plan": self.plan, "PlanRevision": self.revision, "Evaluation": self.judge}
+        if _is_aside(request):
+            return asides[_title(request)]
         if request.tool_choice and "disable_parallel_tool_use" in request.tool_choice:
             return self.repair
         if "Say now in words" in json.dumps(request.messages[-1]) and request.tool_choice:
@@ -181,8 +182,17 @@ class TurnLlm:
         return [
             sent
             for request, sent in zip(self.requests, self.sent, strict=True)
-            if request.output_schema is None and "disable_parallel_tool_use" not in (request.tool_choice or {})
+            if not _is_aside(request) and "disable_parallel_tool_use" not in (request.tool_choice or {})
         ]
+
+
+def _is_aside(request: ModelRequest) -> bool:
+    """Whether it is about the work, and not a part of it."""
+    return _title(request) in ("Plan", "PlanRevision", "Evaluation")
+
+
+def _title(request: ModelRequest) -> str:
+    return str((request.output_schema or {}).get("title"))
 
 
 # --- crashing --------------------------------------------------------------------------------------------------------
@@ -275,6 +285,7 @@ class World:
     controls: FakeControls = field(default_factory=FakeControls)
     children: FakeChildren = field(default_factory=FakeChildren)
     breakers: Breakers = field(default_factory=NeverOpen)
+    misfit: Callable[[str], str] = lambda text: ""
 
     def advance(self) -> Outcome:
         ports = loop.Ports(
@@ -287,6 +298,7 @@ class World:
             tools=self.tools,
             children=self.children,
             breakers=self.breakers,
+            misfit=self.misfit,
         )
         # As the store does it: a run that is taken up again has the limits it was given since.
         return loop.advance(replace(self.run, limits=replace(self.run.limits, **self.journal.raised)), ports)
