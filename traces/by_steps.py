@@ -3,6 +3,7 @@ indexes as far as these go, and run by run, newest first, for what is left."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
-from runs.models import SearchDocument
+from runs.models import SearchDocument, Step
 from traces import step_matching, text_index
 from traces.scope import Scope
 from traces.text_index import Requirement
@@ -35,21 +36,31 @@ from traces.tree import Sequence as Steps
 EVERY = Q(pk__isnull=False)
 FEW = 500
 """Runs that are named one by one."""
+CLOCKS = dt.timedelta(days=1)
+"""A step begins after its run was made; the clocks of the machines that note both don't differ by more."""
 
 
 def documents(scope: Scope) -> QuerySet[SearchDocument]:
     return SearchDocument.objects.filter(team=scope.team_id)
 
 
-def some_document(scope: Scope, holds: Q, required: Sequence[Requirement], few: Q | None = None) -> Q:
-    """The run has a document that holds: its runs by name where an index gives few, else looked for run by run."""
+def some_document(
+    scope: Scope,
+    holds: Q,
+    required: Sequence[Requirement],
+    few: Q | None = None,
+    *,
+    of_run: QuerySet[Step] | None = None,
+) -> Q:
+    """The run has a document that holds: its runs by name where an index gives few, else looked for run by run.
+    `of_run` finds the same of one run, in narrower rows."""
     found = text_index.narrowed(documents(scope).filter(holds), required)
     if found is None and few is not None and text_index.are_few(documents(scope).filter(few)):
         found = documents(scope).filter(holds)
     if found is not None:
         return these(found.values_list("run_id", flat=True))
     scope.walks = True
-    return Q(Exists(SearchDocument.objects.filter(holds, run=OuterRef("pk"))))
+    return Q(Exists(of_run if of_run is not None else SearchDocument.objects.filter(holds, run=OuterRef("pk"))))
 
 
 def these(run_ids: Iterable[uuid.UUID]) -> Q:
@@ -75,8 +86,17 @@ def _listed(run_ids: Iterable[uuid.UUID]) -> Any:
 def a_step(node: Node, scope: Scope) -> Q:
     if step_matching.is_indexed(node):
         return _by_column(node, scope)
-    holds = step_matching.of_step(node, scope)
-    return some_document(scope, holds, step_matching.required(node), step_matching.selective(node, scope))
+    of_steps = Step.objects.filter(step_matching.condition(node, scope, step_matching.STEPS)).order_by()
+    times = list(step_matching.began(node))
+    if times:
+        began = [step_matching.moment(term, "started_at") for term in times]
+        if text_index.are_few(Step.objects.filter(*began).order_by()):
+            return these(of_steps.filter(run__team=scope.team_id).values_list("run_id", flat=True))
+    of_run = of_steps.filter(run=OuterRef("pk")) if step_matching.is_narrow(node) else None
+    holds, selective = step_matching.of_step(node, scope), step_matching.selective(node, scope)
+    found = some_document(scope, holds, step_matching.required(node), selective, of_run=of_run)
+    ends = [end for _, end in map(step_matching.span, times) if end]
+    return found & Q(created_at__lt=min(ends) + CLOCKS) if ends else found
 
 
 def _by_column(node: Node, scope: Scope) -> Q:

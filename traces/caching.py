@@ -35,6 +35,17 @@ def band_of(prompt_tokens: int) -> int:
     return max(index for index, start in enumerate(BAND_STARTS) if prompt_tokens >= start)
 
 
+def is_listed(price_id: str) -> bool:
+    """At the list price: not a team's own, a batch's or a region's."""
+    return "?" not in price_id and not price_id.startswith("override/")
+
+
+def is_whole(model: str, band: int, day: dt.date) -> bool:
+    """Every token costs whole billionths of a dollar, so that nothing is rounded at list prices."""
+    rates = [rate(model, kind, band, day) for kind in KINDS]
+    return all(each is None or each.scaleb(9) % 1 == 0 for each in rates)
+
+
 def ledger(
     model: str,
     price_id: str,
@@ -58,7 +69,7 @@ def ledger(
     paid = written_short * (short - plain) + written_long * (long - plain)
     dearest = long if written_long and not written_short else short
     share = Decimal(1)
-    if "?" in price_id or price_id.startswith("override/"):
+    if not is_listed(price_id):
         listed = sum((counts[kind] * (rate(model, kind, band, day) or Decimal(0)) for kind in KINDS), Decimal(0))
         share = paid_usd / listed if listed else share
     return share * counts["cache_read_tokens"] * (plain - read), share * paid, share * expired * (dearest - read)

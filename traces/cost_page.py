@@ -95,12 +95,16 @@ def page(access: Access, period: Period, by: str, *, now: dt.datetime) -> dict[s
         "outcomes": outcomes.outcomes(access, period.start, period.end, _span(period)),
         "drifts": flagged,
         "alerts": alerts.overview(access.team.id, now)[:6],
-        "savings": _savings(report, lines),
+        "savings": _savings(report, lines, period),
+        "ledger": _ledger(period),
         "completeness": _completeness(access, report, now),
         "simulated_runs": report.total.simulated_runs,
         "percentiles_from": costs.PERCENTILES_FROM,
-        "query_all": _span(period),
-        "query_month": f"started:[{now.replace(day=1).date()} TO {now.date()}]",
+        "span": _span(period),
+        "query_all": f"step:{{{_span(period)}}}",
+        "query_runs": f"{_span(period)} steps:>0",
+        "query_unpriced": f"step:{{has:unpriced {_span(period)}}}",
+        "query_month": f"step:{{started:[{now.replace(day=1).date()} TO {now.date()}]}}",
     }
 
 
@@ -114,6 +118,7 @@ def _completeness(access: Access, report: Report, now: dt.datetime) -> dict[str,
         "share": _share(total.calls - total.unpriced_steps, total.calls),
         "live": live,
         "rolled_to": source.rolled_to,
+        "kept_from": source.kept_from if source.kept_from and source.kept_from > report.start else None,
         "stale_hours": source.stale_hours,
     }
 
@@ -182,11 +187,10 @@ def _label(by: str, key: str, called: Mapping[str, str]) -> str:
 
 
 def _child(row: Row, parent: str, period: Period, order: Sequence[str], found: drift.Drift | None) -> Line:
-    own = _query("task_type", row.key, period)
     return Line(
         row=row,
         label=row.key or NAMELESS["task_type"],
-        query=f"agent:{quoted(parent)} {own}" if row.key else own,
+        query=f"{_named('agent', parent)} {_query('task_type', row.key, period)}",
         change=None,
         spark=(),
         drift=found,
@@ -197,14 +201,29 @@ def _child(row: Row, parent: str, period: Period, order: Sequence[str], found: d
     )
 
 
-def _query(by: str, key: str, period: Period) -> str:
-    if by == "day":
-        return f"started:[{key} TO {key}]"
-    return f"{QUERY_FIELDS[by]}:{quoted(key)} {_span(period)}" if key and by in QUERY_FIELDS else ""
+def _query(by: str, key: str, period: Period, also: str = "") -> str:
+    """Finds the very steps that the row sums up: those that began in the period, whenever their run did."""
+    span = _span(_day(dt.date.fromisoformat(key), period) if by == "day" else period)
+    of_run = [_named(QUERY_FIELDS[by], key)] if by in ("agent", "task_type", "user") else []
+    of_step = [_named(by, key)] if by in ("model", "tool") else []
+    return " ".join([*of_run, f"step:{{{' '.join(filter(None, [*of_step, span, also]))}}}"])
+
+
+def _named(field: str, key: str) -> str:
+    return f"{field}:={quoted(key)}" if key else f"-{field}:*"
 
 
 def _span(period: Period) -> str:
-    return f"started:[{period.start.date()} TO {period.last}]"
+    midnights = all(each.time() == dt.time() for each in (period.start, period.end))
+    if midnights:
+        return f"started:[{period.start.date()} TO {period.last}]"
+    return f"started:[{period.start.isoformat()} TO {period.end.isoformat()}]"
+
+
+def _day(day: dt.date, period: Period) -> Period:
+    """As much of it as is in the period."""
+    midnight = dt.datetime.combine(day, dt.time(), period.start.tzinfo)
+    return Period(name="day", start=max(midnight, period.start), end=min(midnight + dt.timedelta(days=1), period.end))
 
 
 def _change(now: Decimal, before: Decimal) -> float | None:
@@ -215,7 +234,16 @@ def _spark(days: dict[dt.date, Decimal], period: Period) -> tuple[charts.Bar, ..
     return charts.stacked([[days.get(day, Decimal(0))] for day in period.days]).bars if days else ()
 
 
-def _savings(report: Report, lines: Sequence[Line]) -> list[dict[str, Any]]:
+CACHED = "(cache_read:>0 OR cache_write:>0)"
+
+
+def _ledger(period: Period) -> dict[str, str]:
+    """The steps of each figure of the cache's ledger."""
+    parts = {"reads": "cache_read:>0", "writes": "cache_write:>0", "net": CACHED, "lost": "cache_lost:>0"}
+    return {name: f"step:{{{_span(period)} {part}}}" for name, part in parts.items()}
+
+
+def _savings(report: Report, lines: Sequence[Line], period: Period) -> list[dict[str, Any]]:
     """Paid and saved of each row that used the cache, on one scale."""
     used = [line for line in lines if not line.is_child and line.row.cache_saved_usd and line.row.cost is not None]
     most = max((float(line.row.cost or 0) + max(0.0, float(line.row.cache_saved_usd or 0)) for line in used), default=0)
@@ -223,7 +251,8 @@ def _savings(report: Report, lines: Sequence[Line]) -> list[dict[str, Any]]:
     for line in used:
         saved = max(Decimal(0), line.row.cache_saved_usd or Decimal(0))
         paid, extra = charts.parts([line.row.cost or Decimal(0), saved], whole=most)
-        found.append({"line": line, "paid": paid, "saved": extra})
+        query = _query(report.by, line.row.key, period, CACHED)
+        found.append({"line": line, "paid": paid, "saved": extra, "query": query})
     return found
 
 

@@ -81,7 +81,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a report's sums come from. `raw` ranges were read from the steps, because no summary holds them yet."""
+    """Where a report's sums come from. `raw` ranges were read from the steps, because no summary holds them yet;
+    steps before `kept_from` are gone, and only summaries know of them."""
 
     team_id: uuid.UUID
     days: tuple[dt.datetime, ...]
@@ -89,6 +90,7 @@ class Source:
     raw: tuple[Range, ...]
     stale_hours: int
     rolled_to: dt.datetime | None
+    kept_from: dt.datetime | None = None
 
 
 def report(access: Access, *, by: str, start: dt.datetime, end: dt.datetime, children: bool = False) -> Report:
@@ -127,7 +129,7 @@ def _rows(parts: Iterable[tuple[Place, Tally]], key: Callable[[Place], tuple[str
             found[name] = part  # fresh from its summary: nobody else adds to it
         else:
             found[name].add(part)
-    return [_row(name, part, when) for (name, when), part in found.items()]
+    return [row_of(name, part, when) for (name, when), part in found.items()]
 
 
 def _below(sums: Sums) -> dict[str, tuple[Row, ...]]:
@@ -135,7 +137,7 @@ def _below(sums: Sums) -> dict[str, tuple[Row, ...]]:
     for place, part in sums.of(PAIR):
         found[place.key][place.sub].add(part)
     return {
-        key: tuple(sorted((_row(sub, part) for sub, part in subs.items()), key=_order("task_type", None)))
+        key: tuple(sorted((row_of(sub, part) for sub, part in subs.items()), key=_order("task_type", None)))
         for key, subs in found.items()
     }
 
@@ -152,7 +154,8 @@ def _renamed(row: Row, key: str) -> Row:
     return Row(**{**values, "key": key})
 
 
-def _row(key: str, part: Tally, when: str = "") -> Row:
+def row_of(key: str, part: Tally, when: str = "") -> Row:
+    """The tally as it is shown."""
     cached = part.cache_read_tokens + part.cache_write_5m_tokens + part.cache_write_1h_tokens
     prompt = part.input_tokens + cached
     p50, p95 = part.costs.percentiles((0.5, 0.95))
@@ -225,7 +228,7 @@ class Sums:
             start=self.start,
             end=self.end,
             rows=tuple(sorted(_named(rows) if key == "user" else rows, key=_order(key, time))),
-            total=_row("total", total),
+            total=row_of("total", total),
             children=_below(self) if children else {},
             source=self.source,
         )
@@ -290,6 +293,7 @@ def _source(team_id: uuid.UUID, start: dt.datetime, end: dt.datetime, whole_days
         raw=tuple((begin, stop) for begin, stop in raw if begin < stop),
         stale_hours=len(stale),
         rolled_to=state.rolled_to,
+        kept_from=state.kept_from,
     )
 
 

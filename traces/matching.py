@@ -34,6 +34,7 @@ from traces.scope import Scope
 from traces.step_matching import number
 from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
 from traces.tree import Sequence as Steps
+from traces.vocabulary import TIMES
 
 OPEN = [status.value for status in RunStatus if status not in ENDED]
 EVERY, NONE = by_steps.EVERY, Q(pk__in=())
@@ -181,9 +182,7 @@ def _took(term: Term, scope: Scope) -> Q:
 def _started(term: Term, scope: Scope) -> Q:
     if term.op == Op.ANY:
         return Q(started_at__isnull=False)
-    if term.op == Op.BETWEEN:
-        return Q(created_at__gte=term.values[0], created_at__lt=term.values[1])
-    return Q(**{f"created_at__{term.op}": term.values[0]})
+    return step_matching.moment(term, "created_at")
 
 
 def _an_action(inner: Q) -> Q:
@@ -320,9 +319,7 @@ _TERMS: dict[str, Any] = {
     ),
     "action": lambda term, scope: _an_action(step_matching.any_of(term, "tool")),
     **dict.fromkeys(("note", "human_score", "noted_by"), _noted),
-    "since": _started,
-    "until": _started,
-    "started": _started,
+    **dict.fromkeys(TIMES, _started),
     "run": _run(""),
     "parent": _run("parent"),
     "fork": _run("forked_from"),

@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from runs.asked import Note
-from runs.engine.types import ENDED
+from runs.engine.types import ENDED, ActionStatus
 from runs.models import Action, Run, SearchDocument
 from runs.words import words
 from traces import names, text_index
@@ -26,7 +26,7 @@ from traces.step_matching import levels, statuses
 from traces.text_index import needle
 from traces.tree import And, Count, Node, Not, Op, Term, Text, Word
 from traces.tree import Sequence as Steps
-from traces.vocabulary import APPROVALS, HAS, IS, STEP_HAS
+from traces.vocabulary import APPROVALS, HAS, IS, REFUSED, STEP_HAS, TIMES
 
 MOST_AT_ONCE = 200
 
@@ -168,7 +168,7 @@ def _noted(term: Term, notes: Iterable[Note]) -> bool:
         return any(_text(term, note, ("words",)) for note in notes)
     if term.field.name == "human_score":
         return any(_compare(term, note.score, float) for note in notes)
-    return any(term.op == Op.ANY or names.any_matches(term, names.names_of(note.author)) for note in notes)
+    return any(term.op == Op.ANY or names.matches_person(term, note.author) for note in notes)
 
 
 def _step_number(name: str, wrap: Callable[[Any], Any] = lambda value: value) -> Any:
@@ -184,6 +184,7 @@ _STEP: dict[str, Any] = {
     "model": lambda term, document, facts: names.matches(term, document.model),
     "kind": lambda term, document, facts: document.kind in term.values if term.values else document.kind != "",
     "status": lambda term, document, facts: document.status in statuses(term) if term.values else document.status != "",
+    **dict.fromkeys(TIMES, lambda term, document, facts: _began(term, document.started_at)),
     "cost": _step_number("cost_usd"),
     "duration": _step_number("duration_ms"),
     "tokens": lambda term, document, facts: _compare(term, _prompt(document.step) + document.step.output_tokens),
@@ -192,6 +193,7 @@ _STEP: dict[str, Any] = {
     "cache_read": _step_number("cache_read_tokens"),
     "cache_write": _step_number("cache_write_tokens"),
     "cache_hit": lambda term, document, facts: _share(term, document.step.cache_read_tokens, _prompt(document.step)),
+    "cache_lost": _step_number("cache_expired_tokens"),
     "score": lambda term, document, facts: _compare(term, document.score, float),
     "eval": lambda term, document, facts: (
         _has_text(document, Text(tuple(words(term.field.key))), ("about",)) and _compare(term, document.score, float)
@@ -203,10 +205,22 @@ _STEP: dict[str, Any] = {
     "approval": lambda term, document, facts: _approval(term, _actions_of(document, facts)),
     "approver": lambda term, document, facts: _approver(term, _actions_of(document, facts)),
     "price": lambda term, document, facts: names.matches(term, document.step.price_id),
+    "is": lambda term, document, facts: _is_refused(document, facts),
     "has": lambda term, document, facts: any(
         _step_has(str(value), document, facts) for value in term.values or tuple(STEP_HAS)
     ),
 }
+
+
+def _is_refused(document: SearchDocument, facts: Facts) -> bool:
+    proposed = {
+        action.status in REFUSED
+        for action in facts.actions
+        if document.step
+        and document.step.key == f"model:{action.intent.split(':')[0]}"
+        and action.status != ActionStatus.SUPERSEDED
+    }
+    return proposed == {True}
 
 
 def _step_has(name: str, document: SearchDocument, facts: Facts) -> bool:
@@ -261,7 +275,7 @@ def _approval(term: Term, actions: Iterable[Action]) -> bool:
 
 def _approver(term: Term, actions: Iterable[Action]) -> bool:
     people = [action.decided_by for action in actions if action.decided_by is not None]
-    return any(term.op == Op.ANY or names.any_matches(term, names.names_of(person)) for person in people)
+    return any(term.op == Op.ANY or names.matches_person(term, person) for person in people)
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -279,7 +293,7 @@ def _number(name: str) -> Any:
 
 def _agent(term: Term, facts: Facts) -> bool:
     version = facts.run.agent_version
-    texts = [facts.run.agent.slug, str(version.definition.get("name") or "")]
+    texts = names.agent_names(term, facts.run.agent.slug, str(version.definition.get("name") or ""))
     if term.field.name == "prompt":
         texts += [f"{text}@{mark}{version.number}" for text in texts for mark in ("", "v")]
     return term.op == Op.ANY or names.any_matches(term, texts)
@@ -322,12 +336,16 @@ def _tokens(term: Term, facts: Facts) -> bool:
     return _compare(term, run.input_tokens + run.output_tokens + run.cache_read_tokens + run.cache_write_tokens)
 
 
+def _began(term: Term, moment: dt.datetime) -> bool:
+    if term.op == Op.BETWEEN:
+        return bool(term.values[0] <= moment < term.values[1])  # type: ignore[operator]
+    return _compare(term, moment)
+
+
 def _started(term: Term, facts: Facts) -> bool:
     if term.op == Op.ANY:
         return facts.run.started_at is not None
-    if term.op == Op.BETWEEN:
-        return bool(term.values[0] <= facts.run.created_at < term.values[1])  # type: ignore[operator]
-    return _compare(term, facts.run.created_at)
+    return _began(term, facts.run.created_at)
 
 
 def _run(path: str) -> Any:
@@ -395,7 +413,7 @@ _RUN: dict[str, Any] = {
     "status": _choice("status"),
     "stop": _choice("stop_reason"),
     "mode": _choice("mode"),
-    "user": lambda term, facts: term.op == Op.ANY or names.any_matches(term, names.names_of(facts.run.owner)),
+    "user": lambda term, facts: term.op == Op.ANY or names.matches_person(term, facts.run.owner),
     "version": lambda term, facts: _compare(term, facts.run.agent_version.number),
     "type": lambda term, facts: names.matches(term, facts.run.task_type),
     "task": _own_text,
@@ -422,9 +440,7 @@ _RUN: dict[str, Any] = {
     "approver": lambda term, facts: _approver(term, facts.actions),
     "action": lambda term, facts: any(names.matches(term, action.tool) for action in facts.actions),
     **dict.fromkeys(("note", "human_score", "noted_by"), lambda term, facts: _noted(term, facts.notes)),
-    "since": _started,
-    "until": _started,
-    "started": _started,
+    **dict.fromkeys(TIMES, _started),
     "run": _run(""),
     "parent": _run("parent"),
     "fork": _run("forked_from"),

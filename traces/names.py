@@ -70,6 +70,9 @@ def observed(team_id: uuid.UUID, source: str) -> list[Any]:
 
 
 def named(scope: Scope, source: str, term: Term) -> list[str]:
+    """The column's values that are meant; an exact one need not be looked up."""
+    if term.op == Op.EXACT:
+        return [str(value) for value in term.values]
     if source not in scope.observed:
         scope.observed[source] = observed(scope.team_id, source)
     return [value for value in scope.observed[source] if matches(term, value)]
@@ -79,13 +82,23 @@ def people(team_id: uuid.UUID, term: Term) -> list[uuid.UUID]:
     """Members of the team, and who ever started a run in it."""
     owners = observed(team_id, "owner")
     found = User.objects.filter(Q(memberships__team=team_id) | Q(id__in=owners)).distinct()
-    return [user.id for user in found if any_matches(term, names_of(user))]
+    return [user.id for user in found if matches_person(term, user)]
 
 
 def authors(team_id: uuid.UUID, term: Term) -> list[uuid.UUID]:
     """Who wrote notes in the team, whether or not they are still in it."""
     people = User.objects.filter(notes__team=team_id).distinct()
-    return [person.id for person in people if any_matches(term, names_of(person))]
+    return [person.id for person in people if matches_person(term, person)]
+
+
+def matches_person(term: Term, user: User) -> bool:
+    """Exactly, by the username alone: other names may be somebody else's too."""
+    return any_matches(term, [user.username] if term.op == Op.EXACT else names_of(user))
+
+
+def agent_names(term: Term, slug: str, name: str) -> list[str]:
+    """Exactly, an agent is named by its slug alone, for the same reason."""
+    return [slug] if term.op == Op.EXACT and term.field.name == "agent" else [slug, name]
 
 
 def names_of(user: User) -> Sequence[str]:
@@ -102,7 +115,7 @@ def versions(team_id: uuid.UUID, term: Term) -> tuple[set[uuid.UUID], set[uuid.U
     known: dict[uuid.UUID, set[uuid.UUID]] = {}
     for version_id, agent_id, slug, number, name in rows:
         known.setdefault(agent_id, set()).add(version_id)
-        texts = [slug, name or ""]
+        texts = agent_names(term, slug, name or "")
         if term.field.name == "prompt":
             texts += [f"{text}@{mark}{number}" for text in texts for mark in ("", "v")]
         if any_matches(term, texts):

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
 
 from django.db.models import Count, Q, QuerySet, Sum
 
 from accounts.access import Access, rows
 from runs.engine.types import ENDED, ActionStatus, RunStatus, StopReason
 from runs.models import Action, Run, Step
+from traces.step_matching import STEPS, refused_turn
 from traces.tally import nano_usd, usd
-
-MOST_ACTIONS: Final = 5_000
-REFUSED = (ActionStatus.REJECTED, ActionStatus.EXPIRED, ActionStatus.STALE, ActionStatus.REVOKED)
+from traces.vocabulary import REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """`query` finds the same runs."""
+    """`query` finds the same runs, or where it names steps the same steps."""
 
     label: str
     what: str
@@ -75,6 +71,8 @@ def outcomes(access: Access, start: dt.datetime, end: dt.datetime, span: str) ->
 
 
 _REJECTED = (StopReason.REJECTED, StopReason.ESCALATION_DECLINED)
+_NOT_REJECTED = "-stop:(rejected OR escalation_declined)"
+_KEPT = f"-status:(failed OR cancelled) {_NOT_REJECTED}"
 
 
 def _waste(
@@ -96,16 +94,24 @@ def _waste(
     lost = Q(status__in=[RunStatus.FAILED, RunStatus.CANCELLED]) | Q(stop_reason__in=_REJECTED)
     kept = runs.exclude(lost)
     tries = rows(access, Step).filter(run__in=kept, status__in=["error", "timeout"], cost_usd__gt=0)
-    retried = tries.aggregate(nano=Sum(nano_usd()), runs=Count("run_id", distinct=True))
-    turns, turn_cost = _refused_turns(access, actions.exclude(run__in=runs.filter(lost)))
+    # Beginning with the few runs that have one, instead of the steps of all.
+    refused_in = actions.filter(status__in=REFUSED, run__in=kept).values("run")
+    turns = rows(access, Step).filter(refused_turn(access.team.id, STEPS), run__in=refused_in)
+    (tried, tried_cost), (turned, turned_cost) = _summed(tries), _summed(turns)
     return [
-        Share(label="Failed runs", what="run", count=failed[0], cost=failed[1], query=f"status:failed {span}"),
+        Share(
+            label="Failed runs",
+            what="run",
+            count=failed[0],
+            cost=failed[1],
+            query=f"status:failed {_NOT_REJECTED} {span}",
+        ),
         Share(
             label="Cancelled runs",
             what="run",
             count=cancelled[0],
             cost=cancelled[1],
-            query=f"status:cancelled {span}",
+            query=f"status:cancelled {_NOT_REJECTED} {span}",
         ),
         Share(
             label="Runs ended by a rejection",
@@ -117,29 +123,20 @@ def _waste(
         Share(
             label="Proposals that were not taken",
             what="turn",
-            count=turns,
-            cost=turn_cost,
-            query=f"has:rejection {span}",
+            count=turned,
+            cost=turned_cost,
+            query=f"{_KEPT} {span} step:{{is:refused}}",
         ),
         Share(
             label="Tries that failed",
-            what="run",
-            count=int(retried["runs"]),
-            cost=usd(retried["nano"]),
-            query=f"has:error status:completed {span}",
+            what="step",
+            count=tried,
+            cost=tried_cost,
+            query=f"{_KEPT} {span} step:{{status:(error OR timeout) cost:>0}}",
         ),
     ]
 
 
-def _refused_turns(access: Access, actions: QuerySet[Action]) -> tuple[int, Decimal]:
-    """Model turns whose every proposal was turned down or came too late: (how many, their cost)."""
-    refused = actions.filter(status__in=REFUSED).values("run_id")
-    by_turn: dict[tuple[uuid.UUID, str], set[str]] = defaultdict(set)
-    found = actions.filter(run_id__in=refused).exclude(status=ActionStatus.SUPERSEDED)
-    for run_id, intent, status in found.values_list("run_id", "intent", "status")[:MOST_ACTIONS]:
-        by_turn[run_id, intent.split(":")[0]].add(status)
-    lost = [turn for turn, statuses in by_turn.items() if statuses <= set(REFUSED)]
-    keys = {(run_id, f"model:{turn}") for run_id, turn in lost}
-    calls = rows(access, Step).filter(run_id__in={run_id for run_id, _ in keys}, key__in={key for _, key in keys})
-    costs = [cost for run_id, key, cost in calls.values_list("run_id", "key", "cost_usd") if (run_id, key) in keys]
-    return len(lost), sum((cost for cost in costs if cost is not None), Decimal(0))
+def _summed(steps: QuerySet[Step]) -> tuple[int, Decimal]:
+    sums = steps.order_by().aggregate(count=Count("pk"), nano=Sum(nano_usd()))
+    return sums["count"], usd(sums["nano"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
 from accounts.access import Access, rows
 from runs.engine.types import ENDED
@@ -17,13 +17,14 @@ from runs.models import Run
 from traces import charts, matching
 from traces.editing import chosen, toggled, without
 from traces.scope import Scope
-from traces.search import sample_edge
+from traces.search import sample_edge, window
 from traces.stats import percentile
+from traces.tally import nano_usd, usd
 from traces.tree import And, Node, Or, Query, Term
+from traces.vocabulary import TIMES
 
 MOST_RUNS = 10_000
 MOST_NORM = 2_000
-TIMES = ("since", "until", "started")
 FACET_VALUES = 8
 SERIES = ("completed", "stopped", "failed", "open")
 BUCKETS = (
@@ -61,7 +62,8 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Percentiles are of runs whose every step has a price; `unpriced` counts the others. None: nothing to say."""
+    """Percentiles are of runs whose every step has a price; `unpriced` counts the others. None: nothing to say.
+    `capped`: of the newest only; but where `whole`, `count`, `cost` and `unpriced` are of all."""
 
     count: int
     of: int
@@ -72,6 +74,7 @@ class Figures:
     duration_p50_ms: int | None
     unfinished: float | None
     capped: bool
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +143,23 @@ def overview(access: Access, query: Query, *, now: dt.datetime) -> Overview:
     """Over the newest MOST_RUNS found, or where that would mean looking at run after run over those among the newest
     SAMPLE of all; `figures.capped` says when there were more, or may be."""
     runs = rows(access, Run)
-    found, capped = facts(runs, query.node, Scope(access.team.id, now))
+    scope = Scope(access.team.id, now)
+    found, capped = facts(runs, query.node, scope, MOST_RUNS)
+    figures = _figures(found, of=runs.count(), capped=capped)
+    if capped and not scope.walks:
+        figures = replace(figures, whole=True, **_sums(matching.matching(runs, query.node, scope)))
     return Overview(
-        figures=_figures(found, of=runs.count(), capped=capped),
+        figures=figures,
         norm=_norm(runs, query, found, Scope(access.team.id, now)),
         facets=tuple(_facets(found, query)),
         histogram=_histogram(found, query, now),
     )
+
+
+def _sums(found: QuerySet[Run]) -> dict[str, Any]:
+    unpriced = Count("pk", filter=Q(unpriced_steps__gt=0))
+    sums = found.order_by().aggregate(count=Count("pk"), nano=Sum(nano_usd()), unpriced=unpriced)
+    return {"count": sums["count"], "cost": usd(sums["nano"]), "unpriced": sums["unpriced"]}
 
 
 def _norm(runs: QuerySet[Run], query: Query, found: Sequence[Facts], scope: Scope) -> Figures | None:
@@ -163,10 +176,10 @@ def _norm(runs: QuerySet[Run], query: Query, found: Sequence[Facts], scope: Scop
     return _figures(listed, of=len(listed), capped=capped)
 
 
-def facts(runs: QuerySet[Run], node: Node | None, scope: Scope, most: int = MOST_RUNS) -> tuple[list[Facts], bool]:
+def facts(runs: QuerySet[Run], node: Node | None, scope: Scope, most: int) -> tuple[list[Facts], bool]:
     """(of each found run, whether there may be more)."""
     found = matching.matching(runs, node, scope)
-    edge = sample_edge(runs) if scope.walks else None
+    edge = sample_edge(window(runs, node)) if scope.walks else None
     if edge is not None:
         found = found.filter(created_at__gte=edge)
     found = found.annotate(took=matching.duration(scope.now)).order_by("-created_at", "-id")
@@ -205,6 +218,7 @@ def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:
         duration_p50_ms=None if median is None else round(median),
         unfinished=unfinished / len(ended) if ended else None,
         capped=capped,
+        whole=not capped,
     )
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 from traces import fields
 from traces.fields import ORDERED, Field, Type, Value
 from traces.tree import And, Count, Node, Not, Op, Sequence, Term, Word
-from traces.vocabulary import HAS, IS, STEP_HAS
+from traces.vocabulary import HAS, IS, STEP_HAS, STEP_IS
 
 
 def read_aloud(node: Node | None, by: tuple[str, ...] = ()) -> str:
@@ -87,7 +87,7 @@ def _shown(field: Field, value: Value) -> str:
     if field.name == "has":
         return (STEP_HAS if "reasoning" in field.choices else HAS)[str(value)]
     if field.name == "is":
-        return IS[str(value)]
+        return (STEP_IS if "refused" in field.choices else IS)[str(value)]
     if field.type == Type.PERCENT:
         return f"{_plain(value)}%"
     if field.type in (Type.CHOICE, Type.LEVEL):

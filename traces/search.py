@@ -22,16 +22,18 @@ from accounts.access import Access, rows
 from runs.asked import Note
 from runs.engine.words import plain_text
 from runs.models import Run, SearchDocument, StepPayload
-from traces import matching, text_index
+from traces import matching, step_matching, text_index
 from traces.scope import Scope
 from traces.snippets import Snippet, snippet
-from traces.tree import Query, Text
+from traces.tree import And, Node, Query, Term, Text
+from traces.tree import Sequence as Steps
+from traces.vocabulary import TIMES
 
 LIMIT = 50
 MAX_LIMIT = 200
 COUNTED = 1_000
 SAMPLE = 300
-"""Newest runs that stand for all where not all can be looked at."""
+"""Newest runs of the asked time that stand for all of it where not all can be looked at."""
 MATCHES_PER_RUN = 2
 NO_SCORE = 2.0
 """Above every score: in the order of the lowest, runs that nobody judged come last."""
@@ -104,7 +106,8 @@ def search(
     found = matching.matching(runs, query.node, scope)
     lowest = Coalesce("lowest_score", Value(NO_SCORE))
     page = found.annotate(took=matching.duration(now), lowest=lowest).order_by(order.order, "-id")
-    edge = sample_edge(runs) if scope.walks and sort != "newest" else None
+    around = window(runs, query.node)
+    edge = sample_edge(around) if scope.walks and sort != "newest" else None
     if edge is not None:
         page = page.filter(created_at__gte=edge)
     if cursor:
@@ -116,7 +119,7 @@ def search(
         matches[run_id] = (*noted, *matches.get(run_id, ()))[:MATCHES_PER_RUN]
     if cursor or more:
         newest = () if cursor or sort != "newest" else listed
-        total = _total(runs, found, scope, newest, at_least=len(listed) + more)
+        total = _total(around, found, scope, newest, at_least=len(listed) + more)
     else:
         total = Total(len(listed), exact=True)
     return Page(
@@ -144,10 +147,10 @@ class Total:
     estimate: bool = False
 
 
-def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, newest: Sequence[Run], at_least: int) -> Total:
-    """Counted up to COUNTED. Where that would mean looking at run after run, only the newest SAMPLE are looked at, and
-    what they hold is taken to be the share of all. `newest` are the newest found, as far as they are known."""
-    edge = sample_edge(runs) if scope.walks else None
+def _total(around: QuerySet[Run], found: QuerySet[Run], scope: Scope, newest: Sequence[Run], at_least: int) -> Total:
+    """Counted up to COUNTED. Where that would mean looking at run after run, only the newest SAMPLE of the time are
+    looked at, and what they hold is taken to be the share of all. `newest` are the newest found, as far as known."""
+    edge = sample_edge(around) if scope.walks else None
     if edge is None:
         counted = found[: COUNTED + 1].count()
         return Total(min(counted, COUNTED), exact=counted <= COUNTED)
@@ -155,12 +158,23 @@ def _total(runs: QuerySet[Run], found: QuerySet[Run], scope: Scope, newest: Sequ
         sampled = sum(run.created_at >= edge for run in newest)
     else:
         sampled = found.filter(created_at__gte=edge).count()
-    # Numbers are given in order, so the least and the greatest tell how many there are without counting.
+    # Numbers are given in order, so those of the first and the last tell how many there are without counting.
     least, greatest = (
-        runs.order_by(order).values_list("number", flat=True)[:1].get() for order in ("number", "-number")
+        around.order_by(order).values_list("number", flat=True)[:1].get() for order in ("created_at", "-created_at")
     )
     share = sampled * (greatest - least + 1) / SAMPLE
     return Total(max(_rounded(share), at_least), exact=False, estimate=True)
+
+
+def window(runs: QuerySet[Run], node: Node | None) -> QuerySet[Run]:
+    """Those of the time that the query is about, as far as it says one: what a sample is taken of. A step may have
+    begun long after its run, so this is where most matches are, not where all are."""
+    conditions = node.nodes if isinstance(node, And) else (node,)
+    times = [each for each in conditions if isinstance(each, Term) and each.field.name in TIMES and each.values]
+    for each in conditions:
+        if isinstance(each, Steps):
+            times += step_matching.began(each.steps[0])
+    return runs.filter(*(step_matching.moment(term, "created_at") for term in times))
 
 
 def sample_edge(runs: QuerySet[Run]) -> dt.datetime | None:

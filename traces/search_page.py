@@ -13,6 +13,7 @@ from runs.models import Run
 from traces import matching, saved
 from traces.aggregate import aggregate
 from traces.editing import of_group
+from traces.found_steps import asks_about_cache, found_steps
 from traces.overview import SERIES, overview
 from traces.query import parse
 from traces.scope import Scope
@@ -69,6 +70,8 @@ def page(access: Access, query: Query, sort: str, cursor: str) -> dict[str, Any]
     return {
         **context,
         "overview": seen,
+        "steps": found_steps(access, query, Scope(access.team.id, now)) if found.total else None,
+        "steps_cached": asks_about_cache(query),
         "legend": [LEGEND[name] for name in used],
         "drop": _drop(access, query) if not found.total and query.node else None,
     }

@@ -28,7 +28,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, Coalesce, Round, TruncHour
+from django.db.models.functions import Cast, Coalesce, Round, TruncDay, TruncHour
 
 from runs.models import Run, Step
 from runs.pricing import SIMULATED
@@ -122,13 +122,44 @@ def usd(nano: int | Decimal | None) -> Decimal:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+def summed(steps: QuerySet[Step]) -> Tally:
+    """Of these steps as one: the same sum as in the report of which they are a row, the cache's ledger included."""
+    own_prices = Q(price_id__contains="?") | Q(price_id__startswith="override/")
+    listed = _groups(steps.exclude(own_prices), whole_days=True)
+    if all(caching.is_whole(row["model"], row["band"], row["hour"].date()) for row in listed):
+        groups = listed + _groups(steps.filter(own_prices))
+    else:
+        groups = _groups(steps)
+    found = Tally()
+    for row in groups:
+        found.add(_of_group(row))
+    return found
+
+
 def _add_steps(found: Tallies, steps: QuerySet[Step], team_id: uuid.UUID) -> None:
     """`steps` are those of the time, of every team: with a team in the query, SQLite goes through all of its runs
     instead of the few steps of an hour."""
-    rows = list(
+    rows = _groups(steps)
+    payers = _payers(team_id, {row["run_id"] for row in rows})
+    for row in rows:
+        payer = payers.get(row["run_id"])
+        if payer is None:
+            continue
+        part = _of_group(row)
+        for place in _places({**row, **payer}):
+            found[place].add(part)
+
+
+def _groups(steps: QuerySet[Step], *, whole_days: bool = False) -> list[dict[str, Any]]:
+    """Steps that share every key and rate. Each group is rounded by itself, so a search for those that used the cache
+    must find whole groups: how they used it is a key too. In `whole_days`, which share no more than their rates,
+    nothing may need rounding."""
+    keys = ("model", "price_id", "band", "cache_use", *(() if whole_days else ("run_id", "tool")))
+    time = (TruncDay if whole_days else TruncHour)("started_at", tzinfo=dt.UTC)
+    rows = (
         steps.annotate(prompt=_prompt())
-        .annotate(band=_band())
-        .values("run_id", "model", "tool", "price_id", "band", hour=TruncHour("started_at", tzinfo=dt.UTC))
+        .annotate(band=_band(), cache_use=_cache_use())
+        .values(*keys, hour=time)
         .annotate(
             steps=Count("id"),
             nano=Coalesce(Sum(nano_usd()), 0),
@@ -138,14 +169,7 @@ def _add_steps(found: Tallies, steps: QuerySet[Step], team_id: uuid.UUID) -> Non
         )
         .order_by()
     )
-    payers = _payers(team_id, {row["run_id"] for row in rows})
-    for row in _plain(rows):
-        payer = payers.get(row["run_id"])
-        if payer is None:
-            continue
-        part = _of_group(row)
-        for place in _places({**row, **payer}):
-            found[place].add(part)
+    return list(_plain(rows))
 
 
 def _payers(team_id: uuid.UUID, run_ids: set[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
@@ -182,6 +206,14 @@ def _prompt() -> Any:
 def _band() -> Case:
     starts = list(enumerate(caching.BAND_STARTS))
     return Case(*(When(prompt__gte=start, then=Value(index)) for index, start in reversed(starts)), default=Value(0))
+
+
+def _cache_use() -> Any:
+    """Which of reading, writing and writing again what had run out: one bit each."""
+    written = Q(cache_write_5m_tokens__gt=0) | Q(cache_write_1h_tokens__gt=0)
+    uses = (Q(cache_read_tokens__gt=0), written, Q(cache_expired_tokens__gt=0))
+    bits = [Case(When(use, then=Value(1 << bit)), default=Value(0)) for bit, use in enumerate(uses)]
+    return bits[0] + bits[1] + bits[2]
 
 
 def _of_group(row: Mapping[str, Any]) -> Tally:

@@ -62,6 +62,11 @@ APPROVALS = {
 }
 """What became of an action that people were asked about, by the statuses that mean it."""
 
+REFUSED = (ActionStatus.REJECTED, ActionStatus.EXPIRED, ActionStatus.STALE, ActionStatus.REVOKED)
+"""What was proposed and came to nothing, by a person's word or for want of one."""
+STEP_IS = {"refused": "a turn whose every proposal was turned down or came too late"}
+TIMES = ("since", "until", "started")
+
 FAILED_STEP = ("error", "timeout", "denied")
 
 
@@ -150,7 +155,6 @@ _TOKEN_KINDS = ("input_tokens", "output_tokens", "cache_read", "cache_write")
 _TOKEN_FIELDS = tuple(
     _are(name, f"the {name.replace('_', ' ').removesuffix(' tokens')} tokens", ">10k") for name in _TOKEN_KINDS
 )
-
 _RUN_FIELDS = (
     _is("agent", Type.NAME, "the agent", "name or slug"),
     _is(
@@ -208,6 +212,14 @@ _RUN_FIELDS = (
     _are("tokens", "the tokens", ">10k"),
     *_TOKEN_FIELDS,
     _is("cache_hit", Type.PERCENT, "the share of the prompt read from the cache", "<40%"),
+    Field(
+        name="cache_lost",
+        type=Type.COUNT,
+        says="a step's cache tokens written again because their time had run out are {}",
+        denies="no step's cache tokens written again because their time had run out are {}",
+        hint=">0",
+        of_step=True,
+    ),
     _are("steps", "the steps", ">20"),
     Field(name="score", type=Type.SCORE, says="a score is {}", denies="no score is {}", hint="<0.6", of_step=True),
     Field(
@@ -335,6 +347,7 @@ _STEP_FIELDS = (
     Field(name="duration", type=Type.DURATION, says="it took {}", denies="it did not take {}", hint=">30s"),
     _are("tokens", "the tokens", ">10k"),
     *_TOKEN_FIELDS,
+    _are("cache_lost", "the cache tokens written again because their time had run out", ">0"),
     _is("score", Type.SCORE, "the score", "<0.6"),
     _is("eval", Type.SCORE, "the score of “{key}”", "eval.NAME:<0.6"),
     _is("confidence", Type.SCORE, "the confidence", "<0.8"),
@@ -345,6 +358,19 @@ _STEP_FIELDS = (
     *_NOTES,
     _is("price", Type.NAME, "the price", "genai-prices/*"),
     _is("number", Type.COUNT, "its number", "3, <10"),
+    Field(name="since", type=Type.TIME, says="it began {}", denies="it did not begin {}", hint="14d, 2026-11-01"),
+    Field(name="until", type=Type.TIME, says="it began {}", denies="it did not begin {}", hint="1d, 2026-11-07"),
+    Field(name="started", type=Type.TIME, says="it began {}", denies="it did not begin {}", hint="today, >-24h"),
+    Field(
+        name="is",
+        type=Type.CHOICE,
+        says="it is {}",
+        denies="it is not {}",
+        hint="refused",
+        choices=tuple(STEP_IS),
+        synonyms=(("rejected", "refused"),),
+        called="thing a step can be",
+    ),
     Field(
         name="has",
         type=Type.CHOICE,

@@ -102,7 +102,12 @@ def fill(chance: random.Random, run: Run) -> None:
             kind = chance.choice(("model", "evaluate", "plan"))
             cost = chance.choice(("0.05", "0.0125", None))
             model = chance.choice(MODELS)
-            step = make_model_step(run, cost, model=model, score=score, title="Judge the tone", **texts)
+            lost = chance.choice((0, 0, 500))
+            texts |= {"cache_expired_tokens": lost, "title": "Judge the tone", "after": chance.choice((0, 7_200))}
+            step = make_model_step(run, cost, model=model, score=score, **texts)
+            if chance.random() < 0.5:
+                decided = chance.choice(("rejected", "expired", "superseded"))
+                make_action(run, status=decided, intent=f"{run.last_seq}:0", tool_call_id=f"of-{run.last_seq}")
             type(step).objects.filter(id=step.id).update(kind=kind)
             step.document.kind = kind
             step.document.save(update_fields=["kind"])
@@ -120,9 +125,8 @@ def fill(chance: random.Random, run: Run) -> None:
         make_step(run, tool=chance.choice(TOOLS), input={"order": some_text(chance)}, error=error, **more, **texts)
         if chance.random() < 0.4:
             decided = chance.choice(("pending", "rejected", "succeeded", "expired"))
-            action = make_action(
-                run, risk=chance.choice(("low", "high", "critical")), status=decided, tool_call_id=call
-            )
+            risk = chance.choice(("low", "high", "critical"))
+            action = make_action(run, risk=risk, status=decided, tool_call_id=call, intent=f"{run.last_seq}:1")
             if decided in ("rejected", "succeeded"):
                 Action.objects.filter(id=action.id).update(decided_by=run.owner)
     SearchDocument.objects.filter(run=run, seq=chance.randint(0, 12)).update(cut=True)
