@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 
-from approvals import calibration, grants, replay, sampling
+from accounts.access import Access
+from approvals import calibration, grants, inbox, replay, sampling
 from runs.engine.types import Call, Evidence, Route, ToolGrant, ToolSpec
 from runs.human_side import Replay, ToolHistory
 from runs.models import Action, Agent, Run
@@ -17,6 +18,9 @@ class WorkerSide:
 
     def history(self, agent: Agent) -> dict[str, ToolHistory]:
         return calibration.history(agent.id)
+
+    def waiting_for(self, access: Access) -> int:
+        return inbox.open_count(access)
 
     def replay(self, agent: Agent, live: AgentIn, draft: AgentIn) -> Replay:
         return replay.replay(agent, live, draft)

@@ -12,16 +12,19 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from accounts.access import Access, Right, access_now
 from accounts.models import User
 from runs import live, page
+from runs.human_side import human_side
 from runs.models import Run
 from runs.page import LivePage
 from runs.step_rows import MOST_STEPS, FlightRow, flight_row, plain, render_flight, render_row, rows_after
 
 REGIONS_EVERY_S = 0.5
+BADGE_EVERY_S = 2.0
 NEVER = 3600.0
 
 
@@ -53,6 +56,8 @@ class Watcher:
         self._regions_at = 0.0
         self._flight: FlightRow | None = None
         self._flight_length = 0
+        self._badge = -1
+        self._badge_at = 0.0
 
     def group(self) -> str:
         """The group to join before the first reading. Raises SignedOut and NotAllowed, as `catch_up` does."""
@@ -67,7 +72,7 @@ class Watcher:
         html = [render_row(row) for row in self._new_rows(run)]
         html += self._flying(run)
         regions, again_in_s = self._regions(access, run)
-        return Frame("".join([*html, *regions]), again_in_s)
+        return Frame("".join([*html, *regions, *self._waiting(access, at_once=bool(regions))]), again_in_s)
 
     def forget_regions(self) -> None:
         """The next reading sends each region, changed or not."""
@@ -120,6 +125,19 @@ class Watcher:
             return [], wait if names else NEVER
         self._page, self._regions_at = found, now
         return [page.render_region(name, found) for name in names], NEVER
+
+    def _waiting(self, access: Access, *, at_once: bool) -> list[str]:
+        """How many batches wait for this person, of whatever run: the frame's own figure beside Approvals. Not asked
+        again with each step; what other runs ask is found at the next healing."""
+        now = time.monotonic()
+        if not at_once and now < self._badge_at + BADGE_EVERY_S:
+            return []
+        self._badge_at, before, self._badge = now, self._badge, human_side().waiting_for(access)
+        if self._badge == before:
+            return []
+        item = {"key": "approvals", "count": self._badge}
+        places = ("nav", "tab")
+        return [render_to_string("_frame/nav_count.html", {"item": item, "id_prefix": place}) for place in places]
 
 
 def _more_text(flight: FlightRow, offset: int, text: str) -> str:

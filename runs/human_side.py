@@ -11,6 +11,7 @@ from typing import Protocol, cast
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from accounts.access import Access
 from runs.engine.types import Call, Evidence, Route, ToolGrant, ToolSpec
 from runs.models import Action, Agent, Run
 from runs.schemas import AgentIn
@@ -110,6 +111,10 @@ class HumanSide(Protocol):
 
     def history(self, agent: Agent) -> dict[str, ToolHistory]:
         """By tool: the last 30 days, with confidence against what people decided."""
+        ...
+
+    def waiting_for(self, access: Access) -> int:
+        """Batches that this person can act on: the figure beside Approvals in the frame."""
         ...
 
     def replay(self, agent: Agent, live: AgentIn, draft: AgentIn) -> Replay:

@@ -240,7 +240,7 @@ if (run) {
   let shown = after;
   let asked = 0;
   let restless = false;
-  const live = connect({ url: (seq) => `/ws/runs/${run}/?after=${seq}`, after, onElement: () => (restless = true) });
+  const live = connect({ url: (seq) => `/ws/runs/${run}/?after=${seq}`, after, onElement: (element) => (restless ||= !element.matches(".nav-count")) });
 
   async function refresh() {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });

@@ -235,6 +235,24 @@ async def test_other_regions_wait_their_turn_and_then_come(
         assert time.monotonic() - began > 0.3
 
 
+async def test_the_figure_beside_approvals_follows_other_runs_too(
+    world: World, run: Run, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fragments, "BADGE_EVERY_S", 0.0)
+    async with browser(await db(world.client, "approver"), run.id, 2) as page:
+        await page.until(lambda html: 'id="tab-count-approvals"' in html)
+        page.got = ""
+        await db(lambda: make_batch(make_run(world), actions=2))
+
+        await page.until(lambda html: '<span aria-hidden="true">1</span>' in html)
+
+
+async def test_who_may_not_decide_has_nothing_waiting(world: World, run: Run) -> None:
+    await db(make_batch, run, actions=2)
+    async with browser(await db(world.client, "viewer"), run.id, 2) as page:
+        assert '<span aria-hidden="true">0</span>' in await page.until(lambda html: 'id="nav-count-approvals"' in html)
+
+
 # --- text in flight --------------------------------------------------------------------------------------------------
 
 
