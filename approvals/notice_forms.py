@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-import secrets
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -10,7 +8,8 @@ from django import forms
 from django.core.validators import EmailValidator
 
 from accounts.secrets import UnreadableSecret, decrypt, encrypt
-from approvals.notice_models import CHANNEL_WORDS, DIGESTS, SECRET_MARK, Channel, ChannelKind
+from accounts.webhooks import new_secret
+from approvals.notice_models import CHANNEL_WORDS, DIGESTS, Channel, ChannelKind
 
 LONGEST_URL = 2000
 
@@ -94,7 +93,7 @@ def channel_of(form: ChannelForm, *, origin: str, **owner: Any) -> tuple[Channel
     target, kind = data.pop("target"), data["kind"]
     secret = ""
     if kind == ChannelKind.WEBHOOK:
-        secret = SECRET_MARK + base64.b64encode(secrets.token_bytes(32)).decode()
+        secret = new_secret()
     channel = Channel(
         **data,
         **owner,

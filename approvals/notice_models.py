@@ -29,7 +29,6 @@ CHANNEL_WORDS = {
 
 
 DIGESTS = [(0, "At once"), (15, "Every 15 minutes"), (60, "Every hour"), (240, "Every 4 hours"), (1440, "Once a day")]
-SECRET_MARK = "whsec_"  # noqa: S105  (begins every signing secret, as Standard Webhooks has it)
 
 
 class NoticeKind(StrEnum):

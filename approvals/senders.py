@@ -6,9 +6,6 @@ model leaves by these ways. Each message leads to a page behind the sign-in, and
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import smtplib
 from collections.abc import Sequence
@@ -24,7 +21,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.secrets import UnreadableSecret, decrypt
-from approvals.notice_models import LEADS, SECRET_MARK, Channel, ChannelKind, Notice, NoticeKind
+from accounts.webhooks import signature
+from approvals.notice_models import LEADS, Channel, ChannelKind, Notice, NoticeKind
 from runs.ending import counted
 from runs.engine.types import WAITING_ACTIONS, Risk
 from runs.models import Action, Batch
@@ -86,7 +84,8 @@ def send(channel: Channel, notices: Sequence[Notice]) -> None:
             _post(channel, _slack(channel, lines), {})
         case ChannelKind.WEBHOOK:
             body = json.dumps(_webhook(channel, notices, lines), separators=(",", ":")).encode()
-            _post(channel, body, signature(channel, f"msg_{notices[0].id.hex}", body))
+            signed = signature(decrypt(channel.secret), f"msg_{notices[0].id.hex}", body)
+            _post(channel, body, signed)
 
 
 def subject(lines: Sequence[Line]) -> str:
@@ -165,18 +164,6 @@ def _webhook(channel: Channel, notices: Sequence[Notice], lines: Sequence[Line])
     kind = "approvals.waiting" if batches else "approvals.test"
     data = {"team": channel.team.slug, "batches": batches}
     return {"type": kind, "timestamp": timezone.now().isoformat(), "data": data}
-
-
-def signature(channel: Channel, message_id: str, body: bytes) -> dict[str, str]:
-    """The headers of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, so that a replay shows by its time."""
-    sent_at = str(int(timezone.now().timestamp()))
-    key = base64.b64decode(decrypt(channel.secret).removeprefix(SECRET_MARK))
-    signed = hmac.new(key, f"{message_id}.{sent_at}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": sent_at,
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
-    }
 
 
 # --- the way out -----------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.secrets import UnreadableSecret, decrypt
+from accounts.webhooks import signature
 from runs.tools.egress import AddressRefused, PinnedTransport
-from traces.alerts import describe, link_query
-from traces.models import Alert, AlertEvent
+from traces.alerts import link_query
+from traces.models import Alert, AlertEvent, Measure
 
 logger = logging.getLogger(__name__)
 MOST_TRIES: Final = 5
@@ -60,21 +61,34 @@ def send(event: AlertEvent) -> bool:
 
 
 def _tell(event: AlertEvent) -> None:
+    """By each way that does not have it yet: when one fails, the other is not used twice."""
     alert, problems = event.alert, []
-    for target, way in ((alert.email, _mail), (alert.webhook, _post)):
-        if target:
+    for target, way, done in ((alert.email, _mail, "mailed_at"), (alert.webhook, _post, "posted_at")):
+        if target and getattr(event, done) is None:
             try:
                 way(alert, event)
             except NotSent as error:
                 problems.append(str(error))
+            else:
+                AlertEvent.objects.filter(id=event.id).update(**{done: timezone.now()})
     if problems:
         raise NotSent(" ".join(problems))
 
 
 def text_of(event: AlertEvent) -> str:
     alert = event.alert
-    who = f"{event.label}: " if event.label else ""
-    return f"{who}${event.value_usd:,.2f}, above ${event.limit_usd:,.2f} ({describe(alert)})"
+    who = event.label or f"The team {alert.team.name}"
+    if alert.measure == Measure.RUN:
+        spent = f"has cost ${event.value_usd:,.2f}"
+    else:
+        spent = f"has spent ${event.value_usd:,.2f} since {event.window.astimezone(dt.UTC):%-d %B} (UTC)"
+    matching = f", counting runs that match {alert.query}" if alert.query else ""
+    return f"{who} {spent}, above the limit of ${event.limit_usd:,.2f}{matching}."
+
+
+def subject_of(event: AlertEvent) -> str:
+    """One line, that tells what several events of one alert are about."""
+    return " ".join(f"Costs: {event.alert.name}{f' ({event.label})' if event.label else ''}".split())
 
 
 def url_of(event: AlertEvent) -> str:
@@ -84,9 +98,9 @@ def url_of(event: AlertEvent) -> str:
 def _mail(alert: Alert, event: AlertEvent) -> None:
     if not settings.EMAIL_URL:
         raise NotSent("This installation sends no e-mail: EMAIL_URL is not set.")
-    subject = " ".join(f"Costs: {alert.name}".split())
-    body = f"{text_of(event)}\n{url_of(event)}\n\n--\nYou are told of this once. Alerts: {alert.origin}/costs/alerts/\n"
-    message = EmailMessage(subject, body, to=[alert.email], headers={"Auto-Submitted": "auto-generated"})
+    once = f"You are told of this once. Snooze or delete it: {alert.origin}/costs/alerts/"
+    body = f"{text_of(event)}\n\nSee the runs: {url_of(event)}\n\n--\n{once}\n"
+    message = EmailMessage(subject_of(event), body, to=[alert.email], headers={"Auto-Submitted": "auto-generated"})
     try:
         message.send()
     except (OSError, smtplib.SMTPException) as error:
@@ -114,8 +128,9 @@ def payload(event: AlertEvent) -> dict[str, Any]:
 
 def _post(alert: Alert, event: AlertEvent) -> None:
     try:
-        url = decrypt(alert.webhook)
-        status = anyio.run(_post_async, url, json.dumps(payload(event)).encode())
+        body = json.dumps(payload(event)).encode()
+        signed = signature(decrypt(alert.secret), f"msg_{event.id.hex}", body) if alert.secret else {}
+        status = anyio.run(_post_async, decrypt(alert.webhook), body, signed)
     except (AddressRefused, UnreadableSecret) as error:
         raise NotSent(str(error)) from error
     except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -124,10 +139,10 @@ def _post(alert: Alert, event: AlertEvent) -> None:
         raise NotSent(f"{alert.webhook_host} answered with HTTP {status}.")
 
 
-async def _post_async(url: str, body: bytes) -> int:
+async def _post_async(url: str, body: bytes, signed: dict[str, str]) -> int:
     """The status alone: what the other side says is not read."""
     transport = PinnedTransport(allow_private=settings.AGENTSITE_ALLOW_STDIO_SERVERS)
-    headers = {"content-type": "application/json", "user-agent": "agentsite"}
+    headers = {"content-type": "application/json", "user-agent": "agentsite", **signed}
     client = httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False, timeout=TIMEOUT_S)
     with anyio.fail_after(TIMEOUT_S):
         async with client, client.stream("POST", url, content=body, headers=headers) as response:

@@ -15,9 +15,10 @@ from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import User
-from runs.models import Run
+from runs.models import Agent, Run
 from runs.stale import HOUR
 from traces.costs import Sums
+from traces.editing import written
 from traces.limits import TookTooLong, bounded
 from traces.matching import matching
 from traces.models import Alert, AlertEvent, Measure
@@ -79,7 +80,15 @@ def look(alert: Alert, now: dt.datetime) -> int:
         if not is_new and row.resolved_at is None:
             AlertEvent.objects.filter(id=row.id).update(value_usd=one.value)
     _resolve(alert, {(one.subject, one.window) for one in found}, now)
+    if not quiet:
+        _tell_of_what_was_snoozed(alert, now)
     return fired
+
+
+def _tell_of_what_was_snoozed(alert: Alert, now: dt.datetime) -> None:
+    """What fired in the pause and is still over its limit when the pause ends: nobody knows of it yet."""
+    untold = AlertEvent.objects.filter(alert=alert, resolved_at__isnull=True, due_at__isnull=True, told_at__isnull=True)
+    untold.filter(attempts=0).update(due_at=now)
 
 
 def limit_of(alert: Alert) -> Decimal | None:
@@ -118,7 +127,7 @@ def _passed(alert: Alert, limit: Decimal, now: dt.datetime) -> Iterator[Passed]:
     start = window_start(alert.measure, now)
     spent = _by_search(alert, start, now) if alert.query else _by_report(alert, start, now)
     over = sorted(((key, value) for key, value in spent.items() if value > limit), key=lambda each: -each[1])
-    names = _names(alert.per, [key for key, _ in over])
+    names = _names(alert, [key for key, _ in over])
     for key, value in over[:MOST_AT_ONCE]:
         yield Passed(subject=key, label=names.get(key, key), window=start, value=value)
 
@@ -158,11 +167,14 @@ def _by_report(alert: Alert, start: dt.datetime, now: dt.datetime) -> dict[str, 
     return {key: usd(nano) for key, nano in found.items()}
 
 
-def _names(per: str, keys: list[str]) -> dict[str, str]:
-    if per != "user":
-        return {}
-    people = User.objects.filter(id__in=[uuid.UUID(key) for key in keys])
-    return {str(user.id): user.label for user in people}
+def _names(alert: Alert, keys: list[str]) -> dict[str, str]:
+    if alert.per == "user":
+        people = User.objects.filter(id__in=[uuid.UUID(key) for key in keys])
+        return {str(user.id): user.label for user in people}
+    if alert.per == "agent":
+        agents = Agent.objects.filter(team=alert.team_id, slug__in=keys).select_related("current")
+        return {agent.slug: agent.current.definition["name"] for agent in agents if agent.current}
+    return {}
 
 
 # --- how it stands ---------------------------------------------------------------------------------------------------
@@ -179,7 +191,11 @@ def state(alert: Alert, events: list[AlertEvent], now: dt.datetime) -> str:
 
 def describe(alert: Alert) -> str:
     """One line in words: what is watched."""
-    limit = f"${alert.limit_usd:,.2f}" if alert.limit_usd is not None else f"{alert.budget_share:g}% of the budget"
+    if alert.limit_usd is not None:
+        limit = f"${alert.limit_usd:,.2f}"
+    else:
+        share = f"{alert.budget_share or 0:f}"
+        limit = f"{share.rstrip('0').rstrip('.')}% of the budget"
     if alert.measure == Measure.RUN:
         return f"One run above {limit}"
     what = {"agent": "An agent", "user": "A person"}.get(alert.per, "The team")
@@ -216,7 +232,9 @@ def link_query(alert: Alert, event: AlertEvent | None) -> str:
     if alert.measure == Measure.RUN:
         parts.append(f"run:{event.subject}" if event else f"cost:>{limit_of(alert) or 0:f}")
     elif event is not None:
-        parts.append(f"since:{event.window:%Y-%m-%d}")
+        parts.append(f"since:{event.window.astimezone(dt.UTC):%Y-%m-%dT%H:%MZ}")  # whatever the reader's time zone
         if alert.per == "agent":
-            parts.append(f"agent:{event.subject}")
+            parts.append(written("agent", event.subject))
+        elif alert.per == "user":
+            parts.append(written("user", event.label))
     return " ".join(part for part in parts if part)

@@ -18,7 +18,7 @@ AMOUNT = "Write an amount such as 40 or 2.50."
 
 class AlertForm(forms.Form):
     name = forms.CharField(max_length=120, label="Name", help_text="For example “Refund desk above $40 a day”.")
-    measure = forms.ChoiceField(choices=Measure.choices, label="Watch the cost of")
+    measure = forms.ChoiceField(choices=Measure.choices, initial=Measure.DAY, label="Watch the cost of")
     per = forms.ChoiceField(
         choices=[("", "the team together"), ("agent", "each agent by itself"), ("user", "each person by themselves")],
         required=False,
@@ -49,16 +49,22 @@ class AlertForm(forms.Form):
     )
     email = forms.EmailField(max_length=254, required=False, label="Tell by e-mail")
     webhook = forms.URLField(
-        max_length=500, required=False, assume_scheme="https", label="Tell by webhook", help_text="A JSON POST."
+        max_length=500,
+        required=False,
+        assume_scheme="https",
+        label="Tell by webhook",
+        help_text="A signed JSON POST; its secret is shown once, when the alert is made.",
     )
 
     def clean_query(self) -> str:
         text = str(self.cleaned_data["query"]).strip()
         try:
-            parse(text, timezone.localtime())
+            query = parse(text, timezone.localtime())
         except QueryError as error:
             hint = f" Did you mean {error.suggestion}?" if error.suggestion else ""
             raise forms.ValidationError(f"{error.message} (at character {error.position + 1}){hint}") from error
+        if query.by:
+            raise forms.ValidationError("An alert adds up all that match: leave out what stands behind the |.")
         return text
 
     def clean(self) -> dict[str, Any]:

@@ -12,12 +12,15 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import receipts
 from accounts.access import Right, get, rows
 from accounts.http import HttpRequest
 from accounts.secrets import encrypt
+from accounts.webhooks import new_secret
 from runs import rates
 from runs.models import PriceOverride
 from traces import alerts
@@ -34,14 +37,18 @@ def alert_list(request: HttpRequest) -> HttpResponse:
     return _alerts(request, AlertForm(initial={"email": request.user.email, "query": request.GET.get("q", "")}))
 
 
+@never_cache
 @require_POST
+@sensitive_variables("secret")
 def add_alert(request: HttpRequest) -> HttpResponse:
+    """The signing secret of a webhook is shown in this one answer and never again."""
     request.access.require(Right.MANAGE)
     form = AlertForm(request.POST)
     if not form.is_valid():
         return _alerts(request, form, status=422)
     values = dict(form.cleaned_data)
     webhook = values.pop("webhook")
+    secret = new_secret() if webhook else ""
     with transaction.atomic():
         alert = Alert.objects.create(
             team=request.access.team,
@@ -49,9 +56,12 @@ def add_alert(request: HttpRequest) -> HttpResponse:
             origin=f"{request.scheme}://{request.get_host()}",
             webhook=encrypt(webhook) if webhook else b"",
             webhook_host=(urlsplit(webhook).hostname or "")[:200],
+            secret=encrypt(secret) if secret else b"",
             **values,
         )
         _receipt(request, "alert.added", alert)
+    if secret:
+        return _alerts(request, AlertForm(initial={"email": request.user.email}), status=201, made=alert, secret=secret)
     messages.success(request, f"“{alert.name}” is watched from now on.")
     return redirect("traces:alerts")
 
@@ -81,7 +91,7 @@ def _receipt(request: HttpRequest, kind: str, alert: Alert) -> None:
     receipts.append(access.team.id, kind, actor=access.user, subject_type="alert", subject_id=alert.id, payload=payload)
 
 
-def _alerts(request: HttpRequest, form: AlertForm, status: int = 200) -> HttpResponse:
+def _alerts(request: HttpRequest, form: AlertForm, status: int = 200, **shown: Any) -> HttpResponse:
     recent = rows(request.access, AlertEvent).select_related("alert").order_by("-fired_at")[:EVENTS]
     context: dict[str, Any] = {
         "alerts": alerts.overview(request.access.team.id, timezone.now()),
@@ -89,6 +99,7 @@ def _alerts(request: HttpRequest, form: AlertForm, status: int = 200) -> HttpRes
         "form": form,
         "may_change": request.access.may(Right.MANAGE),
         "budget": request.access.team.month_budget_usd,
+        **shown,
     }
     return render(request, "traces/alerts.html", context, status=status)
 

@@ -89,6 +89,7 @@ class Alert(models.Model):
     email = models.CharField(max_length=254, blank=True)
     webhook = models.BinaryField(default=b"")
     webhook_host = models.CharField(max_length=200, blank=True)
+    secret = models.BinaryField(default=b"")  # signs the webhook; encrypted, empty in alerts of before
     origin = models.CharField(max_length=200)  # of this site, as its maker reaches it: links begin with it
     snoozed_until = models.DateTimeField(null=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -122,6 +123,8 @@ class AlertEvent(models.Model):
     fired_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
     due_at = models.DateTimeField(null=True)  # null: nobody is to be told (any more)
+    mailed_at = models.DateTimeField(null=True)
+    posted_at = models.DateTimeField(null=True)
     told_at = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.CharField(max_length=300, blank=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
+import hmac
 import json
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -22,7 +26,10 @@ from accounts.secrets import encrypt
 from runs.models import Agent, PriceOverride, Run
 from tests.traces.factories import make_agent, make_model_step, make_run, make_team, make_user
 from traces import alert_sender, alerts
+from traces.matching import matching
 from traces.models import Alert, AlertEvent
+from traces.query import parse
+from traces.scope import Scope
 
 NOW = dt.datetime(2026, 3, 12, 12, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -70,11 +77,11 @@ def test_a_day_above_its_limit_fires_once_and_resolves_with_the_day(team: Team, 
     ("measure", "per", "query", "labels"),
     [
         ("week", "", "", {""}),
-        ("month", "agent", "", {"refund-desk"}),
+        ("month", "agent", "", {"Refund desk"}),
         ("month", "user", "", {"Dana Okafor"}),
         ("month", "", "type:refund-late", {""}),
         ("month", "", "type:cleanup", set()),
-        ("month", "agent", "cost:>0.5", {"refund-desk"}),
+        ("month", "agent", "cost:>0.5", {"Refund desk"}),
         ("month", "user", "agent:refund-desk", {"Dana Okafor"}),
     ],
 )
@@ -88,6 +95,21 @@ def test_what_is_counted_and_for_whom(
     alert = make_alert(team, measure=measure, per=per, query=query)
     alerts.look(alert, NOW)
     assert set(AlertEvent.objects.values_list("label", flat=True)) == labels
+
+
+@pytest.mark.parametrize("per", ["", "agent", "user"])
+def test_its_link_finds_the_runs_that_make_up_the_sum(team: Team, agent: Agent, dana: User, per: str) -> None:
+    marco = make_user(team, "marco", "Marco (the second)", "Ruiz")
+    spend(agent, dana, "0.7")
+    spend(make_agent(team, "nightly-cleanup", "Cleanup"), marco, "0.4")
+    spend(agent, marco, "9", days_ago=1)
+    alert = make_alert(team, per=per, limit_usd=Decimal("0.1"))
+    alerts.look(alert, NOW)
+    for event in AlertEvent.objects.all():
+        for zone in ("UTC", "America/Los_Angeles"):
+            now = NOW.astimezone(ZoneInfo(zone))
+            runs = matching(Run.objects.all(), parse(alerts.link_query(alert, event), now).node, Scope(team.id, now))
+            assert sum(run.cost_usd for run in runs) == event.value_usd
 
 
 def test_each_dear_run_fires_once_also_years_of_looking(team: Team, agent: Agent, dana: User) -> None:
@@ -136,6 +158,22 @@ def test_a_snoozed_alert_is_recorded_and_tells_nobody(team: Team, agent: Agent, 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
+def test_what_still_fires_after_the_pause_is_told_then_and_once(team: Team, agent: Agent, dana: User) -> None:
+    alert = make_alert(team, snoozed_until=NOW + DAY / 8, email="dana@harborpine.example", measure="month", per="agent")
+    passing = make_alert(team, snoozed_until=NOW + DAY / 8, email="marco@harborpine.example")
+    spend(agent, dana, "2")
+    for each in (alert, passing):
+        assert alerts.look(each, NOW) == 1
+    with override_settings(EMAIL_URL="smtp://localhost"):
+        for hours in (1, 30, 31):  # the day of the second is over by then
+            later = NOW + hours * dt.timedelta(hours=1)
+            with time_machine.travel(later, tick=False):
+                for each in (alert, passing):
+                    alerts.look(each, later)
+                alert_sender.send_due()
+            assert [message.to for message in mail.outbox] == ([] if hours == 1 else [["dana@harborpine.example"]])
+
+
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
     got: list[dict[str, Any]] = []
@@ -143,7 +181,8 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append({**json.loads(body), "body": body, "headers": dict(self.headers)})
             self.send_response(answers[0])
             self.end_headers()
 
@@ -183,10 +222,44 @@ def test_an_event_is_told_once_by_mail_and_webhook(
     assert len(got) == 2
     data = got[1]["data"]
     assert (got[1]["type"], data["subject"], data["value_usd"]) == ("costs.alert", "refund-desk", "2.000000000")
-    assert "since%3A2026-03-12%20agent%3Arefund-desk" in data["url"]
-    assert mail.outbox[0].subject == "Costs: Too dear"
-    assert "refund-desk: $2.00, above $1.00 (An agent above $1.00 in a day)" in mail.outbox[0].body
+    assert "since%3A2026-03-12T00%3A00Z%20agent%3Arefund-desk" in data["url"]
+    (message,) = mail.outbox  # not again when the other way failed
+    assert message.subject == "Costs: Too dear (Refund desk)"
+    assert "Refund desk has spent $2.00 since 12 March (UTC), above the limit of $1.00.\n" in message.body
     assert AlertEvent.objects.get().told_at == NOW + 2 * dt.timedelta(minutes=1)
+
+
+@override_settings(AGENTSITE_ALLOW_STDIO_SERVERS=True)
+def test_a_webhook_is_signed_with_the_secret_its_maker_was_shown(
+    team: Team, agent: Agent, dana: User, hook: tuple[str, list[dict[str, Any]], list[int]]
+) -> None:
+    url, got, answers = hook
+    answered = sign_in(dana).post("/costs/alerts/new/", {**GIVEN, "email": "", "limit_usd": "1", "webhook": url})
+    assert answered.status_code == 201
+    assert answered["Cache-Control"].startswith("max-age=0")
+    secret = answered.context["secret"]
+    assert secret in answered.content.decode()
+    assert secret not in sign_in(dana).get("/costs/alerts/").content.decode()
+    alert = Alert.objects.select_related("team").get()
+    assert secret.encode() not in bytes(alert.secret)
+    spend(agent, dana, "2")
+    alerts.look(alert, NOW)
+    with time_machine.travel(NOW, tick=False):
+        answers[0] = 500
+        alert_sender.send_due()
+    answers[0] = 204
+    with time_machine.travel(NOW + dt.timedelta(minutes=2), tick=False):
+        alert_sender.send_due()
+    event = AlertEvent.objects.get()
+    first, second = (part["headers"] for part in got)
+    assert first["webhook-id"] == second["webhook-id"] == f"msg_{event.id.hex}"  # the same message: a repeat shows
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{second['webhook-id']}.{second['webhook-timestamp']}.".encode() + got[1]["body"]
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    assert second["webhook-signature"] == f"v1,{expected}"
+    assert int(second["webhook-timestamp"]) == int((NOW + dt.timedelta(minutes=2)).timestamp())
+    assert event.posted_at == event.told_at == NOW + dt.timedelta(minutes=2)
+    assert event.mailed_at is None
 
 
 @override_settings(EMAIL_URL="", AGENTSITE_ALLOW_STDIO_SERVERS=False)
@@ -219,7 +292,7 @@ GIVEN = {"name": "Dear <b>days</b>", "measure": "day", "limit_usd": "40", "email
 def test_an_admin_makes_snoozes_and_deletes_an_alert(team: Team, agent: Agent, dana: User) -> None:
     client = sign_in(dana)
     given = {**GIVEN, "webhook": "https://hooks.harborpine.example/x"}
-    assert client.post("/costs/alerts/new/", given).status_code == 302
+    assert client.post("/costs/alerts/new/", given).status_code == 201
     alert = Alert.objects.get()
     assert (alert.origin, alert.webhook_host) == ("http://testserver", "hooks.harborpine.example")
     assert b"hooks" not in bytes(alert.webhook)
@@ -246,6 +319,7 @@ def test_an_admin_makes_snoozes_and_deletes_an_alert(team: Team, agent: Agent, d
         ({"limit_usd": "", "budget_share": "80"}, "The budget is one of a month"),
         ({"limit_usd": "", "budget_share": "80", "measure": "month", "per": "user"}, "The budget is the team&#x27;s"),
         ({"query": "statsu:failed"}, "Did you mean"),
+        ({"query": "status:failed | by agent"}, "leave out what stands behind the |"),
         ({"limit_usd": "many"}, "Write an amount such as 40"),
         ({"email": "nobody"}, "valid email"),
         ({"webhook": "javascript:alert(1)"}, "valid URL"),
@@ -314,6 +388,9 @@ def test_a_search_becomes_an_alert_with_a_click(team: Team, agent: Agent, dana: 
     client = sign_in(dana)
     link = "/costs/alerts/?q=late%20%22x%20y%22%20OR%20late#new-alert"
     assert f'href="{link}"' in client.get("/traces/", {"q": 'late "x y" OR late'}).content.decode()
+    part = client.get("/traces/", {"q": "late"}, headers={"HX-Request": "true"}).content.decode()
+    assert '<span id="alert-on" hx-swap-oob="true"><a' in part
+    assert 'id="alert-on" hx-swap-oob' not in client.get("/traces/", {"q": "late"}).content.decode()
     form = client.get(link).context["form"]
     assert form["query"].value() == 'late "x y" OR late'
     assert "Alert on this" not in client.get("/traces/").content.decode()
