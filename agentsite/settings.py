@@ -24,7 +24,7 @@ def _flag(name: str) -> bool:
 def _whole(name: str, default: int) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     if not text.isdecimal():
-        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number.")
+        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number, 0 or more.")
     return int(text)
 
 
@@ -45,14 +45,27 @@ def _generated_secret(data_dir: Path) -> str:
     return key
 
 
+def _database(url: str) -> dict[str, Any]:
+    try:
+        return dict(dj_database_url.parse(url, conn_max_age=60, conn_health_checks=True))
+    except ValueError as error:  # says nothing of the address itself, which holds a password
+        raise ImproperlyConfigured(
+            "DATABASE_URL can't be read; write postgres://USER:PASSWORD@HOST:PORT/NAME, or leave it out for SQLite."
+        ) from error
+
+
 def _email(url: str) -> dict[str, Any]:
     """Django's e-mail settings from `smtp://USER:PASSWORD@HOST:PORT`, smtps, smtp+tls, console or file:///FOLDER."""
-    parts = urlsplit(url or "console://")
+    try:
+        parts = urlsplit(url or "console://")
+        port = parts.port or (465 if parts.scheme == "smtps" else 25)
+    except ValueError as error:
+        raise ImproperlyConfigured("EMAIL_URL can't be read; write smtp+tls://USER:PASSWORD@HOST:587.") from error
     backend = {"console": "console", "file": "filebased"}.get(parts.scheme, "smtp")
     return {
         "EMAIL_BACKEND": f"django.core.mail.backends.{backend}.EmailBackend",
         "EMAIL_HOST": parts.hostname or "localhost",
-        "EMAIL_PORT": parts.port or (465 if parts.scheme == "smtps" else 25),
+        "EMAIL_PORT": port,
         "EMAIL_HOST_USER": unquote(parts.username or ""),
         "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
         "EMAIL_USE_SSL": parts.scheme == "smtps",
@@ -167,7 +180,7 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+DATABASES = {"default": _database(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"]["OPTIONS"] = {"prepare_threshold": 0, **DATABASES["default"].get("OPTIONS", {})}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -11,6 +11,9 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
+from django.db.models import CharField, Value
+from django.db.models.functions import Concat
+
 from accounts.access import Access, rows
 from runs.models import Run, SearchDocument
 from traces import by_steps, matching
@@ -22,7 +25,7 @@ from traces.vocabulary import GROUPS
 MOST_RUNS = 50_000
 MOST_WITH_STEPS = 5_000
 OF_STEPS = ("tool", "model")
-PATHS = {
+PATHS: dict[str, Any] = {
     "agent": "agent__slug",
     "status": "status",
     "stop": "stop_reason",
@@ -30,6 +33,7 @@ PATHS = {
     "user": "owner__username",
     "mode": "mode",
     "version": "agent_version__number",
+    "prompt": Concat("agent__slug", Value("@"), "agent_version__number", output_field=CharField()),
     "day": "created_at",
     "week": "created_at",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from traces.query import parse
 from traces.scope import Scope
 from traces.search import LIMIT, MAX_LIMIT, BadCursor, search
 from traces.snippets import Snippet
+from traces.vocabulary import ALIASES
 
 LARGEST_SEQ = 2**31 - 1
 
@@ -182,17 +183,20 @@ def why_traces(access: Access, asked: TraceQuery) -> dict[str, Any]:
 def aggregate_traces(access: Access, asked: TraceAggregate) -> dict[str, Any]:
     now = timezone.localtime()
     query = parse(asked.q, now)
-    by = [name.strip() for name in asked.by.split(",")] if asked.by is not None else list(query.by or ("agent",))
+    named = [name.strip() for name in asked.by.split(",")] if asked.by is not None else list(query.by or ("agent",))
+    by = [ALIASES.get(name, name) for name in named]
     if query.by and by != list(query.by):
-        raise Invalid({"by": f"The query says by {','.join(query.by)}, the parameter {','.join(by)}."})
+        raise Invalid({"by": f"The query says by {','.join(query.by)}, the parameter {','.join(named)}."})
     with _refusals():
         groups, cut = aggregate(access, query, by, now=now)
-    return {"by": by, "reading": query.reading, "rows": [_group_json(group) for group in groups], "truncated": cut}
+    found = [_group_json(group, named) for group in groups]
+    return {"by": named, "reading": query.reading, "rows": found, "truncated": cut}
 
 
-def _group_json(group: Group) -> dict[str, Any]:
+def _group_json(group: Group, named: Sequence[str]) -> dict[str, Any]:
+    """With its keys under the names that were asked for, which may be aliases."""
     return {
-        **group.keys,
+        **dict(zip(named, group.keys.values(), strict=True)),
         "count": group.count,
         "cost": presenters.money(group.cost),
         "unpriced_runs": group.unpriced_runs,

@@ -88,7 +88,8 @@ class _Parser:
             at = self.at + len(part) - len(part.lstrip())
             if (name := ALIASES.get(name, name)) not in GROUPS or name in names or len(names) == 2:
                 message = f"Runs are grouped by one or two of {', '.join(GROUPS)}."
-                raise QueryError(message, at, at + len(part.strip()), did_you_mean(name, GROUPS))
+                near = None if name in GROUPS else did_you_mean(name, GROUPS)
+                raise QueryError(message, at, at + len(part.strip()), near)
             names.append(name)
             self.at += len(part) + 1
         self.at = len(self.text)

@@ -405,7 +405,7 @@ ALIASES = {
     "feedback": "human_score",
 }
 STEP_ALIASES = {**ALIASES, "seq": "number"}
-GROUPS = ("agent", "status", "stop", "type", "user", "mode", "version", "tool", "model", "day", "week")
+GROUPS = ("agent", "status", "stop", "type", "user", "mode", "version", "prompt", "tool", "model", "day", "week")
 """What found runs are grouped by; a run with several tools or models counts for each."""
 KEYED = ("meta", "eval")
 """Fields that are written with a name behind a dot; without one `eval` is the score."""

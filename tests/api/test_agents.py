@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as product
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -77,6 +80,27 @@ def test_what_an_agent_answers_can_be_put_back(world: World, as_: As) -> None:
     changed = answer(admin.put("/agents/sorter", {**made, "version": 7, "purpose": "Sorts."}))
     assert (changed["version"], changed["purpose"], changed["slug"]) == (2, "Sorts.", "sorter")
     assert answer(admin.put("/agents/second", changed), 201)["slug"] == "second"
+
+
+def test_agents_are_imported_as_the_api_gives_them(world: World, as_: As, tmp_path: Path) -> None:
+    admin, file = as_("admin"), tmp_path / "agents.json"
+    answer(admin.put("/agents/sorter", SORTER), 201)
+    file.write_text(json.dumps(answer(admin.get("/agents"))))
+    made = StringIO()
+    who = ["--user", world.people["admin"].username, "--team", world.team.slug]
+    call_command("import_agents", str(file), *who, "--json", stdout=made)
+    assert json.loads(made.getvalue()) == [
+        {"slug": "sorter", "version": 1, "created": False},
+        {"slug": "refund-desk", "version": 1, "created": False},
+    ]
+    file.write_text(json.dumps({"slug": "second", "name": "Second", "limits": {"max_steps": 0}, "colour": "red"}))
+    with pytest.raises(CommandError) as refused:
+        call_command("import_agents", str(file), *who)
+    assert str(refused.value) == (
+        f"{file}: agent second: limits.max_steps: Input should be greater than 0; "
+        "colour: Extra inputs are not permitted"
+    )
+    assert not Agent.objects.filter(slug="second").exists()
 
 
 def test_agents_are_listed(world: World, as_: As) -> None:

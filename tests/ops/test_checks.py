@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
 from pytest_django import Settings
+
+from agentsite.settings import BASE_DIR
 
 
 def ids() -> set[str]:
@@ -38,3 +43,34 @@ def test_each_mistake_has_its_id(settings: Settings, number: str, changes: dict[
         setattr(settings, name, value)
 
     assert ids() == {f"agentsite.{number}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("AGENTSITE_CONCURRENCY", "many", "AGENTSITE_CONCURRENCY is 'many'; it must be a whole number, 0 or more."),
+        (
+            "DATABASE_URL",
+            "agents:secret@db",
+            "DATABASE_URL can't be read; write postgres://USER:PASSWORD@HOST:PORT/NAME",
+        ),
+        ("DATABASE_URL", "postgres://agents:secret@db:port/agents", "DATABASE_URL can't be read"),
+        ("EMAIL_URL", "smtp://agents:secret@mail:port", "EMAIL_URL can't be read; write smtp"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_one_line_not_a_traceback(
+    tmp_path: Path, name: str, value: str, says: str
+) -> None:
+    environment = {**os.environ, "AGENTSITE_DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "agentsite.settings"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "doctor"],
+        env={**environment, name: value},
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"A setting is not right: {says}")
+    assert "secret" not in line

@@ -136,6 +136,11 @@ def test_found_runs_are_grouped_by_up_to_two_fields(run: Run, agent: Agent, dana
     ]
     assert answer["rows"][1]["duration_ms_p50"] == 10_000
     found = api.aggregate_traces(access, api.TraceAggregate(q="needle", by="type"))["rows"]
+    named = api.aggregate_traces(access, api.TraceAggregate(q="needle", by="task_type"))
+    assert named["by"] == ["task_type"]
+    assert [{"type": row.pop("task_type"), **row} for row in named["rows"]] == found, "aliases are read here too"
+    versions = api.aggregate_traces(access, api.TraceAggregate(q="needle", by="prompt,day"))["rows"]
+    assert {row["prompt"].rpartition("@")[2] for row in versions} == {"1"}
     assert [(row["type"], row["count"]) for row in found] == [("refund-late", 1)]
     for wrong in ("moon", "agent,status,type", "agent,agent", ""):
         with pytest.raises(Invalid):

@@ -67,6 +67,9 @@ def test_what_is_old_goes_and_what_it_cost_stays(team: Team, dana: User, runs: d
     assert total(dana) == 2
     with pytest.raises(CommandError):
         call_command("prune", "--older-than", "soon")
+    call_command("prune", "--older-than", "0d", stdout=StringIO())
+    left = Run.objects.exclude(task="[removed]").values_list("id", flat=True)
+    assert set(left) == {runs["live"].id}, "whatever has ended"
 
 
 def test_a_team_says_how_long_it_keeps_its_runs(team: Team, dana: User, runs: dict[str, Run]) -> None:

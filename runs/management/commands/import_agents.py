@@ -14,12 +14,15 @@ from pydantic import ValidationError
 from accounts.access import access_for_user
 from accounts.models import User
 from runs.agents import put_agent
+from runs.api.shapes import AgentPut
 from runs.errors import Invalid
-from runs.schemas import AgentIn
 
 
 class Command(BaseCommand):
-    help = "Import agents: each FILE holds one agent or a list of them, each with its `slug`. All or nothing."
+    help = (
+        "Import agents: each FILE holds one agent or a list of them, each with its `slug`, as the API gives them. "
+        "All or nothing."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -38,9 +41,9 @@ class Command(BaseCommand):
                 for definition in _read(path):
                     slug = definition.pop("slug", "")
                     try:
-                        saved = put_agent(access, slug, AgentIn.model_validate(definition))
+                        saved = put_agent(access, slug, AgentPut.model_validate(definition))
                     except (ValidationError, Invalid) as error:
-                        raise CommandError(f"{path}: agent {slug or 'without a slug'}: {error}") from error
+                        raise CommandError(f"{path}: agent {slug or 'without a slug'}: {_said(error)}") from error
                     done.append({"slug": slug, "version": saved.version.number, "created": saved.created})
         if options["json"]:
             self.stdout.write(json.dumps(done, indent=2))
@@ -54,7 +57,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("items"), list):
+        content = content["items"]  # a list as the API gives it
     found = content if isinstance(content, list) else [content]
     if not all(isinstance(item, dict) for item in found):
         raise CommandError(f"{path}: an agent is a JSON object.")
     return found
+
+
+def _said(error: ValidationError | Invalid) -> str:
+    if isinstance(error, Invalid):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'agent'}: {each['msg']}" for each in error.errors())

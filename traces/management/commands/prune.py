@@ -17,7 +17,7 @@ UNITS = {"d": 1, "w": 7, "y": 365}
 
 
 def age(text: str) -> dt.timedelta:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})([dwy])", text, re.ASCII)
+    match = re.fullmatch(r"(0|[1-9][0-9]{0,4})([dwy])", text, re.ASCII)
     if not match:
         raise ArgumentTypeError(f"“{text}” is not an age: write it as 90d, 12w or 2y")
     return dt.timedelta(days=int(match[1]) * UNITS[match[2]])
