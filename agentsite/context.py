@@ -39,7 +39,7 @@ NAV: Final = (
 )
 TABS: Final = ("approvals", "runs", "launch", "costs")  # the thumb's order; the rest is under More
 
-WATCHED: Final = frozenset({"running", "waiting"})
+WATCHED: Final = frozenset({"running", "waiting", "delegating"})
 
 # Who counts and lists for the frame; filled where the project is composed, so that this module imports no app.
 Counter = Callable[["Access"], int]

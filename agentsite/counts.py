@@ -11,6 +11,7 @@ from accounts.access import Access, rows
 from agentsite import context
 from approvals import inbox
 from runs import lists
+from runs.beneath import shown_status, with_delegating
 from runs.models import Run
 
 RECENT = 8
@@ -22,8 +23,13 @@ def register() -> None:
 
 
 def recent_runs(access: Access) -> Sequence[Mapping[str, Any]]:
-    found = rows(access, Run).only("id", "number", "task", "status").order_by("-number")[:RECENT]
+    found = with_delegating(rows(access, Run)).only("id", "number", "task", "status").order_by("-number")[:RECENT]
     return [
-        {"href": reverse("runs:live", args=[run.id]), "title": run.title, "ref": run.short_id, "status": run.status}
+        {
+            "href": reverse("runs:live", args=[run.id]),
+            "title": run.title,
+            "ref": run.short_id,
+            "status": shown_status(run.status, run.delegates),  # type: ignore[attr-defined]  # annotated
+        }
         for run in found
     ]

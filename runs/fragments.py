@@ -25,6 +25,7 @@ from runs.step_rows import MOST_STEPS, FlightRow, flight_row, plain, render_flig
 
 REGIONS_EVERY_S = 0.5
 BADGE_EVERY_S = 2.0
+FAMILY_EVERY_S = 1.0  # a run that waits for its sub-agents is rung by none of them, and shows what they do
 NEVER = 3600.0
 
 
@@ -119,12 +120,13 @@ class Watcher:
     def _regions(self, access: Access, run: Run) -> tuple[list[str], float]:
         now, found = time.monotonic(), page.live_page(access, run)
         names = page.changed(found, self._page)
+        later = FAMILY_EVERY_S if found.beneath.at_work else NEVER
         wait = self._regions_at + REGIONS_EVERY_S - now
         is_urgent = self._page is None or (found.status, found.waits) != (self._page.status, self._page.waits)
         if not names or (wait > 0 and not is_urgent):
-            return [], wait if names else NEVER
+            return [], wait if names else later
         self._page, self._regions_at = found, now
-        return [page.render_region(name, found) for name in names], NEVER
+        return [page.render_region(name, found) for name in names], later
 
     def _waiting(self, access: Access, *, at_once: bool) -> list[str]:
         """How many batches wait for this person, of whatever run: the frame's own figure beside Approvals. Not asked

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.access import Access, rows
 from runs import presenters
+from runs.beneath import shown_status, with_delegating
 from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
 from runs.models import Agent, Run, Step
 
@@ -49,7 +50,7 @@ class RunLine:
 def lines(found: QuerySet[Run]) -> list[RunLine]:
     waiting = Count("actions", filter=Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open"))
     selected = found.select_related("agent", "agent_version", "owner").annotate(to_approve=waiting)
-    return [_line(run, run.to_approve) for run in selected]
+    return [_line(run, run.to_approve, run.delegates) for run in with_delegating(selected)]  # type: ignore[attr-defined]
 
 
 def recent(access: Access, limit: int) -> list[RunLine]:
@@ -67,7 +68,7 @@ def live_count(access: Access) -> int:
     return rows(access, Run).filter(status__in=LIVE).count()
 
 
-def _line(run: Run, to_approve: int) -> RunLine:
+def _line(run: Run, to_approve: int, delegates: bool) -> RunLine:
     label = ""
     if to_approve:
         label = f"{to_approve} to approve" if run.status == RunStatus.WAITING else f"Running, {to_approve} to approve"
@@ -78,7 +79,7 @@ def _line(run: Run, to_approve: int) -> RunLine:
         agent=str(run.agent_version.definition.get("name", run.agent.slug)),
         agent_slug=run.agent.slug,
         mode=MODES.get(run.mode, run.mode),
-        status=run.status,
+        status=shown_status(run.status, delegates),
         label=label if run.status in {RunStatus.WAITING, RunStatus.RUNNING} else "",
         simulated=run.simulated,
         created_at=run.created_at,

@@ -17,8 +17,9 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts.access import Access, Right, get, rows
-from runs import family, lifecycle, presenters
+from runs import beneath, lifecycle, presenters
 from runs.asked import RunMessage
+from runs.beneath import Beneath
 from runs.ending import Ending, ending_of
 from runs.engine.types import WAITING_ACTIONS, ActionStatus, Mode, RunStatus
 from runs.family import Below
@@ -142,6 +143,7 @@ class LivePage:
     status: Status
     actions: Actions
     meters: Meters
+    beneath: Beneath
     waits: Waits | None
     notice: Ending | tuple[tuple[str, float], ...]
     plan: Plan
@@ -160,7 +162,7 @@ class LivePage:
 
 
 # region -> the field it shows. The template is runs/_region.html, its id run-region.
-REGIONS = ("status", "actions", "dock", "meters", "waits", "notice", "plan", "filters", "steer", "cancel")
+REGIONS = ("status", "actions", "dock", "meters", "beneath", "waits", "notice", "plan", "filters", "steer", "cancel")
 FIELD_OF = {"dock": "actions"}
 
 
@@ -177,13 +179,15 @@ def live_page(access: Access, run: Run) -> LivePage:
         .annotate(count=Count("id"), first=Min("seq"), last=Max("seq"), cost=Sum("cost_usd"))
         .order_by("plan_step", "kind")
     )
-    meters = _meters(run)
+    below = beneath.beneath(access, run)
+    meters = _meters(run, below.sums)
     plan = _plan(run, groups)
     waits = _waits(access, batches)
     return LivePage(
-        status=_status(run, waits),
+        status=_status(run, waits, bool(below.at_work) and all(batch.run_id != run.id for batch in batches)),
         actions=_actions(access, run),
         meters=meters,
+        beneath=below,
         waits=waits,
         notice=ending_of(run, by_status) if run.is_ended else tuple(meters.warnings),
         plan=plan,
@@ -217,8 +221,9 @@ def _field(page: LivePage, region: str) -> object:
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 
-def _status(run: Run, waits: Waits | None) -> Status:
-    return Status(status=run.status, label=_label(run, waits), started_at=run.started_at, ended_at=run.ended_at)
+def _status(run: Run, waits: Waits | None, delegates: bool) -> Status:
+    status = beneath.shown_status(run.status, delegates)
+    return Status(status=status, label=_label(run, waits), started_at=run.started_at, ended_at=run.ended_at)
 
 
 def _label(run: Run, waits: Waits | None) -> str:
@@ -258,12 +263,11 @@ def _can_pause(run: Run) -> bool:
     return run.status in STARTABLE or (run.status == RunStatus.WAITING and lifecycle.works_below(run.id))
 
 
-def _meters(run: Run) -> Meters:
+def _meters(run: Run, below: Below) -> Meters:
     """Limits of money and tokens bind a run together with those below it, so both are counted."""
     limits = (run.max_input_tokens, run.max_output_tokens)
     totals = presenters.totals_json(run)
     kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-    below = family.below([run.id])[run.id]
     return Meters(
         cost_usd=run.cost_usd + below.cost_usd,
         max_cost_usd=run.max_cost_usd,
@@ -278,8 +282,7 @@ def _meters(run: Run) -> Meters:
 
 def _open_batches(access: Access, run: Run) -> list[Batch]:
     waiting = Count("actions", filter=Q(actions__status__in=list(WAITING_ACTIONS)))
-    found = rows(access, Batch).filter(run=run, status="open").annotate(waiting=waiting)
-    return list(found.order_by("expires_at", "id"))
+    return list(beneath.open_batches(access, run.id).annotate(waiting=waiting).order_by("expires_at", "id"))
 
 
 def _waits(access: Access, batches: Sequence[Any]) -> Waits | None:

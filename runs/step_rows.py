@@ -17,10 +17,10 @@ from runs.models import Batch, Run, Step
 MOST_STEPS = 200
 LONGEST_TEXT = 8_000
 
-PRICED = frozenset({"plan", "model", "evaluate", "delegate"})
+PRICED = frozenset({"plan", "model", "evaluate"})  # what a sub-agent costs stands with its run
 FILTERS = {"plan": "model", "model": "model", "tool": "tools", "delegate": "tools"}
 FILTERS |= {"evaluate": "evaluations", "guardrail": "guardrails"}
-TOOK_NOTHING = frozenset({"message", "guardrail", "result"})
+TOOK_NOTHING = frozenset({"message", "guardrail", "result", "delegate"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

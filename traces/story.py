@@ -25,6 +25,7 @@ _LIVE = {
     "queued": "This run waits for a worker.",
     "running": "This run is still going.",
     "waiting": "This run waits for a person.",
+    "delegating": "This run waits for its sub-agents.",
     "paused": "This run is paused.",
 }
 _TONES = {"completed": "ok", "stopped": "high", "failed": "bad"}

@@ -52,6 +52,7 @@ class RunFacts:
     now: dt.datetime
     waiting_since: dt.datetime | None = None
     plan_titles: tuple[str, ...] = ()
+    waits_for: str = "a person"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -387,7 +388,7 @@ def _still_waiting(run: RunFacts) -> Row:
         parent="",
         kind="waiting",
         depth=0,
-        title="Waiting for a person",
+        title=f"Waiting for {run.waits_for}",
         note="until now",
         seq=None,
         status="running",

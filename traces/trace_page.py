@@ -17,7 +17,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from accounts.access import Access, get, rows
-from runs import live, step_rows
+from runs import lifecycle, live, step_rows
+from runs.beneath import DELEGATING, open_batches, shown_status
 from runs.models import Action, Run, Step, StepPayload
 from traces import noted, sharing
 from traces.detail import detail
@@ -190,7 +191,9 @@ def page(
     run's own address unless told."""
     loaded = load(access, run_id)
     run = loaded.run
-    shown = timeline(run_facts(run), loaded.spans, fold=fold)
+    asking = list(open_batches(access, run.id).values_list("run_id", flat=True)) if run.status == "waiting" else []
+    status = shown_status(run.status, run.id not in asking and lifecycle.works_below(run.id))
+    shown = timeline(run_facts(run, status=status), loaded.spans, fold=fold)
     chosen = seq if seq is not None else first_choice(shown, loaded.spans)
     pane = _pane(access, run, chosen, whole)
     if seq is not None and pane is None:
@@ -198,6 +201,8 @@ def page(
     counts = dict(Action.objects.filter(run=run).values_list("status").annotate(count=Count("id")).order_by())
     return {
         "run": run,
+        "status": status,
+        "asks": bool(asking),
         "base": base or _base(run),
         "sharing": sharing.shown(access, run),
         "run_notes": noted.on_run(access, run),
@@ -212,14 +217,14 @@ def page(
         "fold": fold,
         "left_out": loaded.left_out,
         "story": story(
-            status=run.status,
+            status=status,
             stop_reason=run.stop_reason,
             stop_detail=run.stop_detail,
             last_step=max((span.seq for span in loaded.spans), default=0),
             actions=counts,
         ),
         "totals": totals(run, shown),
-        "critical": _critical(shown),
+        "critical": _critical(shown, status),
         "legend": _legend(shown),
         "live": not run.is_ended,
     }
@@ -350,19 +355,20 @@ def totals(run: Run, shown: Timeline) -> dict[str, Any]:
 _PATH_WORDS = {"waiting": "waiting for people", "model": "model", "tool": "tools", "evaluate": "evaluation"}
 
 
-def _critical(shown: Timeline) -> dict[str, Any] | None:
+def _critical(shown: Timeline, status: str) -> dict[str, Any] | None:
     """What the run's time went to, the longest first."""
     known = [(kind, ms) for kind, ms in shown.critical_ms.items() if ms * 100 >= shown.took_ms > 0]
     parts = sorted(known, key=lambda part: -part[1])[:2]
     if not parts:
         return None
+    words = {**_PATH_WORDS, "waiting": "waiting for sub-agents"} if status == DELEGATING else _PATH_WORDS
     return {
-        "parts": [{"label": _PATH_WORDS.get(kind, kind), "ms": ms, "share": ms / shown.took_ms} for kind, ms in parts],
+        "parts": [{"label": words.get(kind, kind), "ms": ms, "share": ms / shown.took_ms} for kind, ms in parts],
         "person": parts[0][0] == "waiting",
     }
 
 
-def run_facts(run: Run, prefix: str = "") -> RunFacts:
+def run_facts(run: Run, prefix: str = "", status: str = "") -> RunFacts:
     return RunFacts(
         id=prefix,
         agent=agent_name(run),
@@ -372,6 +378,7 @@ def run_facts(run: Run, prefix: str = "") -> RunFacts:
         now=timezone.now(),
         waiting_since=run.waiting_since,
         plan_titles=tuple(str(step.get("title", "")) for step in (run.plan or {}).get("steps", [])),
+        waits_for="sub-agents" if status == DELEGATING else "a person",
     )
 
 

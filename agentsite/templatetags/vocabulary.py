@@ -28,6 +28,7 @@ STATUSES = {
     "queued": State("Queued", "circle-dashed", "quiet"),
     "running": State("Running", "loader-circle", "accent"),
     "waiting": State("Needs approval", "hand", "warn"),
+    "delegating": State("Waits for sub-agents", "git-branch", "accent"),
     "paused": State("Paused", "circle-pause", "quiet"),
     "completed": State("Completed", "circle-check", "ok"),
     "stopped": State("Stopped by guardrail", "circle-alert", "high"),
