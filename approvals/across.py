@@ -48,8 +48,13 @@ class Wanted:
         return found
 
     @property
+    def folded(self) -> int:
+        """How many filters besides the search are set: on a phone they are folded."""
+        return sum(bool(each) for each in (self.agent, self.risk, self.type, self.least, self.most, self.older))
+
+    @property
     def is_any(self) -> bool:
-        return any((self.agent, self.risk, self.type, self.least, self.most, self.older, self.q))
+        return bool(self.q or self.folded)
 
 
 def read(data: Mapping[str, str]) -> Wanted:

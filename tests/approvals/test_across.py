@@ -81,6 +81,24 @@ def test_soonest_deadline_first_and_what_cannot_be_read_is_said(world: World) ->
     assert "<script>" not in page
 
 
+@pytest.mark.parametrize(
+    ("query", "shown", "is_open"),
+    [
+        ("", "Filters</summary>", False),
+        ("?q=ines", "Filters</summary>", False),
+        ("?q=ines&risk=high&older=5", 'Filters <b>2<span class="visually-hidden"> set</span></b></summary>', False),
+        ("?least=many", "set</span></b></summary>", True),
+    ],
+)
+def test_folded_filters_say_how_many_are_set_and_open_on_a_mistake(
+    world: World, query: str, shown: str, is_open: bool
+) -> None:
+    page = text(world, query)
+
+    assert shown in page
+    assert ('<details class="across-fold" open>' in page) is is_open
+
+
 def test_decided_once_in_many_batches(world: World) -> None:
     update, refund, email = three(world)
     for action in (refund, email):
