@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -37,6 +37,17 @@ class Problem:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What one receipt says. `actor` is a person, or the name of what acted without one."""
+
+    kind: str
+    actor: User | str
+    subject_type: str
+    subject_id: object
+    payload: Mapping[str, JsonValue]
+
+
 def append(
     team_id: uuid.UUID,
     kind: str,
@@ -46,28 +57,48 @@ def append(
     subject_id: object,
     payload: Mapping[str, JsonValue],
 ) -> Receipt:
-    """Within the caller's transaction, so that the receipt stands if and only if the event does.
+    """`append_all` of one."""
+    entry = Entry(kind=kind, actor=actor, subject_type=subject_type, subject_id=subject_id, payload=payload)
+    return append_all(team_id, [entry])[0]
 
-    `actor` is a person, or the name of what acted without one. Writers of a team wait for each other at its row.
+
+def append_all(team_id: uuid.UUID, entries: Sequence[Entry]) -> list[Receipt]:
+    """In their order, within the caller's transaction, so that a receipt stands if and only if its event does. However
+    many they are, these are three statements: writers of a team wait for each other at its row from here on until
+    their transaction ends, so this comes last in it where it can.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a receipt belongs into the transaction of its event")
+    if not entries:
+        return []
     team = lock_team(team_id)
+    made: list[Receipt] = []
+    seq, last = team.receipts_seq, team.receipts_hash
+    for entry in entries:
+        seq += 1
+        receipt = _next(team, seq, last, entry)
+        last = receipt.hash
+        made.append(receipt)
+    Receipt.objects.bulk_create(made)
+    Team.objects.filter(id=team_id).update(receipts_seq=seq, receipts_hash=last)
+    return made
+
+
+def _next(team: Team, seq: int, prev_hash: str, entry: Entry) -> Receipt:
+    person = entry.actor if isinstance(entry.actor, User) else None
     receipt = Receipt(
         team=team,
-        seq=team.receipts_seq + 1,
-        kind=kind,
-        actor=actor if isinstance(actor, User) else None,
-        actor_label=actor.label if isinstance(actor, User) else actor,
-        subject_type=subject_type,
-        subject_id=str(subject_id),
+        seq=seq,
+        kind=entry.kind,
+        actor=person,
+        actor_label=entry.actor.label if isinstance(entry.actor, User) else entry.actor,
+        subject_type=entry.subject_type,
+        subject_id=str(entry.subject_id),
         at=timezone.now(),
-        payload=type_of_payload.validate_python(dict(payload)),
-        prev_hash=team.receipts_hash,
+        payload=type_of_payload.validate_python(dict(entry.payload)),
+        prev_hash=prev_hash,
     )
     receipt.hash = _hash(receipt)
-    receipt.save(force_insert=True)
-    Team.objects.filter(id=team_id).update(receipts_seq=receipt.seq, receipts_hash=receipt.hash)
     return receipt
 
 

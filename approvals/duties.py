@@ -8,11 +8,11 @@ A team can switch it off or on; untouched, it holds as soon as somebody else cou
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from django.db.models import Q
 
-from accounts.access import Access, Right, still_may
+from accounts.access import Access
 from accounts.models import Team
 from accounts.schemas import Separation
 from runs.engine.types import Risk
@@ -33,12 +33,6 @@ def bar(access: Access, run: Run, action: Action, team: Team | None = None) -> s
         return ""
     why = "by the policy of this tool" if stated else f"because its risk is {action.risk}"
     return f"You launched this run, so somebody else must approve this, {why}."
-
-
-def who_still_may(people: Iterable[uuid.UUID], team: Team) -> list[str]:
-    """Of those who approved. Somebody who lost the right since is one too few: asked with each vote, and not only just
-    before the effect, so that nobody is told that it was released."""
-    return [str(person) for person in people if still_may(person, team.id, Right.DECIDE)]
 
 
 def barred(access: Access) -> Q:

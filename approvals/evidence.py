@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Q
+from pydantic import JsonValue
 
 from accounts import receipts
 from accounts.models import Receipt, Team
@@ -39,21 +40,29 @@ AT_ONCE = 1000
 
 def record_decision(decision: Decision, superseded_by: uuid.UUID | None = None) -> Receipt:
     """Of a decision that was just made, after the action it is about was changed by it."""
-    action = decision.action
-    return audit.record(
-        action,
-        f"decision.{decision.verdict}",
-        decision.actor,
-        batch=str(action.batch_id),
-        shown_digest=decision.shown_digest,
-        shown_version=decision.shown_version,
-        channel=decision.channel,
-        reason=decision.reason,
-        note=decision.note,
-        superseded_by=str(superseded_by) if superseded_by else None,
-        decision=str(decision.id),
-        decision_digest=decision_digest(decision),
+    team = decision.action.run.team_id
+    return receipts.append_all(team, of_decisions([(decision, superseded_by)]))[0]
+
+
+def of_decisions(made: Iterable[tuple[Decision, uuid.UUID | None]]) -> list[receipts.Entry]:
+    """The same of many, to be appended: decisions, each with the action that took the place of its own, if one did."""
+    return audit.entries(
+        [audit.Event(said.action_id, f"decision.{said.verdict}", said.actor, _said_in(said, new)) for said, new in made]
     )
+
+
+def _said_in(decision: Decision, superseded_by: uuid.UUID | None) -> dict[str, JsonValue]:
+    return {
+        "batch": str(decision.action.batch_id),
+        "shown_digest": decision.shown_digest,
+        "shown_version": decision.shown_version,
+        "channel": decision.channel,
+        "reason": decision.reason,
+        "note": decision.note,
+        "superseded_by": str(superseded_by) if superseded_by else None,
+        "decision": str(decision.id),
+        "decision_digest": decision_digest(decision),
+    }
 
 
 def decision_digest(decision: Decision) -> str:

@@ -7,7 +7,7 @@ import uuid
 from django.db import transaction
 from django.utils import timezone
 
-from approvals import inbox
+from approvals import settling
 from runs import lifecycle
 from runs.engine.types import ActionStatus
 from runs.models import Action, Batch, Run
@@ -31,7 +31,7 @@ def expire_in(run_id: uuid.UUID) -> int:
         overdue = Action.objects.filter(run=run, status=ActionStatus.PENDING, expires_at__lte=timezone.now())
         expired = [action for action in overdue if lifecycle.expire(action.id)]
         for action in expired:
-            inbox.expiry_receipt(action)
+            settling.expiry_receipt(action)
         for batch in Batch.objects.filter(id__in={action.batch_id for action in expired}):
-            inbox.settle_batch(batch)
+            settling.settle_batch(batch)
     return len(expired)

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Receipt
-from approvals import inbox
+from approvals import settling
 from runs import audit, lifecycle, tasks
 from runs.engine.ports import EngineError, Tool
 from runs.engine.types import ActionStatus
@@ -114,5 +114,5 @@ def _conclude(action: Action, answer: Answer) -> None:
         audit.record(action, ANSWERED, action.tool, answer=answer.word, detail=answer.detail, settled=settled)
         if settled:
             for batch in Batch.objects.filter(actions=action):
-                inbox.settle_batch(batch)
+                settling.settle_batch(batch)
     logger.info("Run %s: asked about %s again: %s", run.short_id, action.id, answer.word)

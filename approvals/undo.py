@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts.access import Access, Right, get, still_may
 from approvals import evidence
-from approvals.inbox import Outcome, Result, settle_batch
+from approvals.inbox import Outcome, Result
 from approvals.models import Decision, Verdict
+from approvals.settling import settle_batch
 from runs import audit, lifecycle
 from runs.engine.types import ActionStatus, RunStatus
 from runs.models import Action, Batch, Run, Step

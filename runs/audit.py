@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from django.db.models import Max
+from pydantic import JsonValue
 
 from accounts import receipts
 from accounts.models import Receipt, User
@@ -74,22 +78,49 @@ def record(
     if tampered:
         payload["tampered"] = True
     fresh = Action.objects.select_related("run").get(id=row.id)
-    return receipts.append(
-        fresh.run.team_id,
-        kind,
-        actor=actor,
-        subject_type="action",
-        subject_id=fresh.id,
-        payload={
-            "run": str(fresh.run_id),
-            "tool": fresh.tool,
-            "digest": fresh.digest,
-            **payload,
-            "form": FORM,
-            "facts": facts_digest(fresh),
-            "state": state_digest(fresh),
-        },
-    )
+    [entry] = _entries({fresh.id: fresh}, [Event(fresh.id, kind, actor, payload)])
+    return receipts.append_all(fresh.run.team_id, [entry])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to an action. `payload`: what its receipt says besides the action itself."""
+
+    action: uuid.UUID
+    kind: str
+    actor: User | str
+    payload: Mapping[str, JsonValue]
+
+
+def entries(events: Sequence[Event]) -> list[receipts.Entry]:
+    """What is to be appended of many events, in their order, after the last change of any of their rows."""
+    fresh = Action.objects.in_bulk([event.action for event in events])
+    return _entries(fresh, events)
+
+
+def _entries(fresh: Mapping[uuid.UUID, Action], events: Iterable[Event]) -> list[receipts.Entry]:
+    return [
+        receipts.Entry(
+            kind=event.kind,
+            actor=event.actor,
+            subject_type="action",
+            subject_id=event.action,
+            payload=_payload(fresh[event.action], event),
+        )
+        for event in events
+    ]
+
+
+def _payload(row: Action, event: Event) -> dict[str, JsonValue]:
+    return {
+        "run": str(row.run_id),
+        "tool": row.tool,
+        "digest": row.digest,
+        **event.payload,
+        "form": FORM,
+        "facts": facts_digest(row),
+        "state": state_digest(row),
+    }
 
 
 def is_intact(row: Action) -> bool:
@@ -101,8 +132,17 @@ def is_intact(row: Action) -> bool:
 
 def is_contradicted(row: Action) -> bool:
     """Whether its latest receipt says something else: the look before a decision. Without a receipt it never runs."""
-    last = _latest(row)
-    return last is not None and not (_says(last, row) and receipts.is_own_hash(last))
+    return bool(contradicted(row.run.team_id, [row]))
+
+
+def contradicted(team_id: uuid.UUID, rows: Iterable[Action]) -> set[uuid.UUID]:
+    """The same of many actions of a team in one query: those of which it holds."""
+    by_id = {str(row.id): row for row in rows}
+    of_rows = Receipt.objects.filter(team_id=team_id, subject_type="action", subject_id__in=list(by_id))
+    latest = of_rows.order_by().values("subject_id").annotate(last=Max("seq")).values("last")
+    found = Receipt.objects.filter(team_id=team_id, seq__in=latest)
+    wrong = [last for last in found if not (_says(last, by_id[last.subject_id]) and receipts.is_own_hash(last))]
+    return {by_id[last.subject_id].id for last in wrong}
 
 
 def _latest(row: Action) -> Receipt | None:

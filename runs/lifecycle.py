@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db.models import F, Max, Q, QuerySet
@@ -177,8 +179,7 @@ def request_cancel(run_id: uuid.UUID, detail: str = "A person cancelled this run
 
 
 def decide(
-    action_id: uuid.UUID,
-    digest: str,
+    shown: Mapping[uuid.UUID, str],
     verdict: ActionStatus,
     *,
     by: Any,
@@ -187,24 +188,31 @@ def decide(
     starts_at: dt.datetime | None = None,
     result: Any = None,
     at: dt.datetime | None = None,
-) -> bool:
-    """pending -> approved | rejected | answered, while it has not expired and is still what was shown. `result` is what
-    an answer holds besides its text."""
+) -> set[uuid.UUID]:
+    """pending -> approved | rejected | answered, each while it has not expired and is still what was shown: its digest,
+    by its id. Returns which it changed. `result` is what an answer holds besides its text; `at` is the moment by which
+    a caller that holds the run tells its own decisions apart.
+    """
     now = timezone.now()
-    waiting = Action.objects.filter(id=action_id, digest=digest, status=ActionStatus.PENDING, expires_at__gt=now)
-    return (
-        waiting.update(
+    at = at or now
+    waiting = Action.objects.filter(status=ActionStatus.PENDING, expires_at__gt=now)
+    moved: set[uuid.UUID] = set()
+    for some in _pages(list(shown.items())):
+        same = reduce(or_, (Q(id=action, digest=digest) for action, digest in some))
+        count = waiting.filter(same).update(
             status=verdict,
             decided_by=by,
-            decided_at=at or now,
+            decided_at=at,
             note=note,
             released_by=released_by,
             starts_at=starts_at,
             result=result,
             version=F("version") + 1,
         )
-        == 1
-    )
+        ids = [action for action, _ in some]
+        mine = Action.objects.filter(id__in=ids, status=verdict, decided_by=by, decided_at=at)
+        moved.update(ids if count == len(ids) else mine.values_list("id", flat=True) if count else ())
+    return moved
 
 
 def settle_unknown(
@@ -333,6 +341,9 @@ def close_batches(run_id: uuid.UUID) -> int:
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
+AT_ONCE = 200
+"""Rows that one statement names one by one. SQLite takes a condition of a thousand parts at most."""
+
 _FREE: dict[str, Any] = {
     "lease_owner": "",
     "lease_until": None,
@@ -340,6 +351,10 @@ _FREE: dict[str, Any] = {
     "reserved_input_tokens": 0,
     "reserved_output_tokens": 0,
 }
+
+
+def _pages(items: list[tuple[uuid.UUID, str]]) -> Iterator[list[tuple[uuid.UUID, str]]]:
+    return (items[first : first + AT_ONCE] for first in range(0, len(items), AT_ONCE))
 
 
 def _held(run_id: uuid.UUID, owner: str) -> QuerySet[Run]:

@@ -126,7 +126,7 @@ def decide_all(run: Run, by: User, verdict: ActionStatus = ActionStatus.APPROVED
     for action in Action.objects.filter(batch=batch, status=ActionStatus.PENDING):
         released = [str(by.id)] if verdict is ActionStatus.APPROVED else []
         with transaction.atomic():
-            assert lifecycle.decide(action.id, action.digest, verdict, by=by, note=note, released_by=released)
+            assert lifecycle.decide({action.id: action.digest}, verdict, by=by, note=note, released_by=released)
             audit.record(action, f"action.{verdict}", by)
     assert lifecycle.close_batch(batch.id)
     assert lifecycle.wake(run.id)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.http import Http404
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks as Captured
 
@@ -14,9 +17,10 @@ from accounts import receipts
 from accounts.access import MissingRight
 from accounts.models import Membership, Receipt
 from accounts.schemas import Role
-from approvals import inbox
-from approvals.inbox import Result
+from approvals import deciding, evidence, inbox, settling
+from approvals.inbox import Line, Result
 from approvals.models import Decision, Verdict
+from runs import audit
 from runs.engine.types import ActionStatus, RunStatus
 from runs.models import Action, Batch
 from tests.approvals import factories as make
@@ -393,7 +397,7 @@ def test_a_failure_half_way_leaves_neither_decision_nor_receipt_nor_bell(
     def fail(batch: Batch) -> None:
         raise RuntimeError("the database went away")
 
-    monkeypatch.setattr(inbox, "settle_batch", fail)
+    monkeypatch.setattr(settling, "settle_batch", fail)
     with pytest.raises(RuntimeError, match="went away"):
         decide(world, "approver", batch, approve(refund))
 
@@ -405,3 +409,45 @@ def test_a_failure_half_way_leaves_neither_decision_nor_receipt_nor_bell(
 def test_unknown_ids_are_no_batches(world: World) -> None:
     with pytest.raises(Http404):
         inbox.decide(world.access("approver"), uuid.uuid4(), 1, [], channel="api")
+
+
+def test_many_lines_take_as_many_statements_as_a_few_and_those_that_come_second_hold_nothing(world: World) -> None:
+    def statements(who: str, count: int) -> tuple[int, list[str]]:
+        batch = make.make_batch(world)
+        actions = [make.make_refund(batch) for _ in range(count)]
+        for action in actions:
+            with transaction.atomic():
+                audit.record(action, "action.proposed")
+        lines = [approve(each) if place % 2 else reject(each) for place, each in enumerate(actions)]
+        with CaptureQueriesContext(connection) as first:
+            assert {each.result for each in decide(world, who, batch, *lines)} == {Result.APPLIED}
+        with CaptureQueriesContext(connection) as second:
+            assert {each.result for each in decide(world, "second", batch, *lines)} == {Result.ALREADY_DECIDED}
+        return len(first), [query["sql"] for query in second.captured_queries]
+
+    few, _ = statements("approver", 2)
+    many, late = statements("approver", 40)
+
+    assert many == few
+    assert len(late) <= 4
+    assert not [sql for sql in late if "FOR" in sql or sql.startswith(("BEGIN", "SAVEPOINT", "UPDATE", "INSERT"))]
+    assert evidence.verify(world.team) == []
+
+
+def test_of_many_lines_only_those_move_that_still_can(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is changed by other hands between the look at it and the statement that moves them all."""
+    batch = make.make_batch(world)
+    kept, lost = make.make_refund(batch), make.make_refund(batch)
+    known = deciding._Deciding._judge
+
+    def judge(self: Any, line: Line) -> Any:
+        judged = known(self, line)
+        Action.objects.filter(id=lost.id).update(status="cancelled", note="The run was cancelled.")
+        return judged
+
+    monkeypatch.setattr(deciding._Deciding, "_judge", judge)
+    first, second = decide(world, "approver", batch, approve(kept), approve(lost))
+
+    assert (first.result, second.result) == (Result.APPLIED, Result.ALREADY_DECIDED)
+    assert second.detail == "The run was cancelled."
+    assert [decision.action_id for decision in Decision.objects.all()] == [kept.id]
