@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import re
 import secrets
+from pathlib import Path
 
 from django.db.models import QuerySet
 from django.urls import reverse
@@ -24,6 +27,26 @@ def issue_sign_in_link(user: User, lifetime: dt.timedelta = LIFETIME) -> str:
 
 def sign_in_path(token: str) -> str:
     return reverse("accounts:sign_in_link", args=[token])
+
+
+def address_of(data_dir: Path) -> str:
+    """Where the `up` that works on this data serves it; empty when none does."""
+    try:
+        found = re.fullmatch(r"pid (\d+), (https?://\S+)", (data_dir / "up.lock").read_text().strip())
+    except OSError:
+        return ""
+    return found[2] if found and _lives(int(found[1])) else ""
+
+
+def _lives(pid: int) -> bool:
+    """The lock outlives its process."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # under another user
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def whose_link(token: str) -> User | None:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from runs import family
 from runs.asked import Note
 from runs.catalog import CatalogEntry
+from runs.engine.types import RunStatus
 from runs.family import Below
 from runs.models import Agent, AgentVersion, Run, Step, ToolServer
 from runs.schemas import AgentIn
@@ -73,6 +74,7 @@ def _run_json(run: Run, below: Below) -> dict[str, Any]:
         "owner": run.owner.username,
         "created_at": time(run.created_at),
         "started_at": time(run.started_at),
+        "due_at": time(run.due_at) if run.status == RunStatus.QUEUED else None,
         "ended_at": time(run.ended_at),
     }
 

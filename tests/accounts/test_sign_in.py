@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import SignInLink, User
-from accounts.sign_in import issue_sign_in_link, sign_in_path, spend_link, whose_link
+from accounts.sign_in import address_of, issue_sign_in_link, sign_in_path, spend_link, whose_link
 from tests.accounts.conftest import House
 from tests.accounts.together import together
 
@@ -134,6 +136,22 @@ def test_the_command_prints_a_link_that_works(house: House) -> None:
     out = StringIO()
     call_command("sign_in_link", "ANA", "--base-url", "https://agents.harborpine.example/", stdout=out)
     assert out.getvalue().startswith("https://agents.harborpine.example/accounts/link/")
+
+
+@pytest.mark.parametrize(
+    ("lock", "address"),
+    [
+        ("pid {here}, http://127.0.0.1:8117", "http://127.0.0.1:8117"),
+        ("pid 999999999999, http://127.0.0.1:8117", ""),
+        ("another process", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_the_link_leads_to_where_this_data_is_served(tmp_path: Path, lock: str | None, address: str) -> None:
+    if lock is not None:
+        (tmp_path / "up.lock").write_text(lock.format(here=os.getpid()))
+    assert address_of(tmp_path) == address
 
 
 def test_the_command_refuses_unknown_and_inactive_people(house: House) -> None:

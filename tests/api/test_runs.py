@@ -22,7 +22,7 @@ from tests.traces.factories import make_model_step, make_step
 RUN = words(
     "id agent agent_version task task_type mode status stop_reason stop_detail result plan limits totals parent"
     " forked_from owner created_at started_at ended_at"
-) | {"number", "simulated", "metadata"}
+) | {"number", "simulated", "metadata", "due_at"}
 LIMITS = {"max_steps", "max_input_tokens", "max_output_tokens", "max_cost_usd", "max_seconds"}
 TOTALS = words(
     "steps model_calls tool_calls input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd duration_ms"
@@ -119,6 +119,13 @@ def test_a_run_with_a_past(world: World, as_: As) -> None:
     assert (shown["totals"]["wait_ms"], shown["result"]) == (4_000, "Both refunds are done.")
     assert 9_500 < shown["totals"]["duration_ms"] < 12_000
     assert shown["plan"]["steps"][0]["title"] == "Read"
+
+
+def test_a_run_that_waits_to_try_again_says_until_when(world: World, as_: As) -> None:
+    due = timezone.now().replace(microsecond=0) + dt.timedelta(hours=1)
+    waits, went_on = in_status(world, "queued", due_at=due), in_status(world, "completed", due_at=due)
+    assert answer(as_("viewer").get(f"/runs/{waits.id}"))["due_at"] == f"{due:%Y-%m-%dT%H:%M:%S}.000Z"
+    assert answer(as_("viewer").get(f"/runs/{went_on.id}"))["due_at"] is None
 
 
 def test_lists_filter_by_status_and_agent(world: World, as_: As) -> None:
