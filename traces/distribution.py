@@ -20,7 +20,8 @@ DIGITS: Final = 6
 
 
 class Distribution:
-    """`counts` maps billionths of a dollar to a number of runs. Bytes of summaries are unpacked when needed."""
+    """`counts` maps billionths of a dollar to a number of runs; bytes of summaries join it only when needed, so that
+    whoever wants a number asks `runs` or `percentile`."""
 
     __slots__ = ("counts", "packed")
 
@@ -35,6 +36,11 @@ class Distribution:
         self.packed += other.packed
         for value, times in other.counts.items():
             self.add(value, times)
+
+    @property
+    def runs(self) -> int:
+        self._unpack()
+        return sum(self.counts.values())
 
     def percentiles(self, shares: Sequence[float]) -> list[Decimal | None]:
         """In dollars, between two runs in proportion."""

@@ -63,7 +63,7 @@ def _costs(access: Access, start: dt.datetime, end: dt.datetime) -> dict[tuple[s
 
 
 def _median(costs: Distribution | None) -> Decimal | None:
-    if costs is None or sum(costs.counts.values()) < LEAST_RUNS:
+    if costs is None or costs.runs < LEAST_RUNS:
         return None
     return costs.percentile(0.5)
 

@@ -16,7 +16,7 @@ from accounts.models import Team, User
 from runs.models import Agent, AgentVersion, Run
 from tests.traces.factories import make_action, make_model_step, make_run, make_step
 from tests.traces.test_pages import sign_in
-from traces import cost_page, drift, month, outcomes
+from traces import cost_page, drift, month, outcomes, rollup
 
 NOW = dt.datetime(2026, 3, 12, 12, 0, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -45,14 +45,17 @@ def history(agent: Agent, dana: User, before: list[str], after: list[str]) -> No
         run_of(agent, dana, 1 + index % 5, cost, task_type="refund-late")
 
 
+@pytest.mark.parametrize("rolled", [False, True], ids=["from steps", "from summaries"])
 @pytest.mark.parametrize(
     ("before", "after", "flagged"),
     [(["0.50"] * 30, ["0.66"] * 30, True), (["0.50"] * 30, ["0.59"] * 30, False), (["0.50"] * 30, ["0.30"] * 30, True)],
 )
 def test_drift_is_flagged_from_a_fifth_with_its_version(
-    access: Access, agent: Agent, dana: User, before: list[str], after: list[str], flagged: bool
+    access: Access, agent: Agent, dana: User, before: list[str], after: list[str], flagged: bool, rolled: bool
 ) -> None:
     history(agent, dana, before, after)
+    if rolled:
+        rollup.roll(agent.team_id)
     found = drift.drifts(access, NOW)
     assert set(found) == {("refund-desk", None), ("refund-desk", "refund-late")}
     one = found["refund-desk", None]
