@@ -81,7 +81,10 @@ def _run_json(run: Run, below: Below) -> dict[str, Any]:
 
 def _below_json(below: Below) -> dict[str, Any]:
     """Beside a run's own totals, not in them: so the sum over a list of runs counts everything once."""
-    return {**dataclasses.asdict(below), "cost_usd": money(below.cost_usd)}
+    return {**{name: getattr(below, name) for name in _BELOW}, "cost_usd": money(below.cost_usd)}
+
+
+_BELOW = tuple(field.name for field in dataclasses.fields(Below))
 
 
 def totals_json(run: Run) -> dict[str, Any]:

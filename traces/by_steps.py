@@ -103,13 +103,12 @@ def _by_column(node: Node, scope: Scope) -> Q:
     """The run has a step that an index by a column tells all of."""
     holds = step_matching.of_step(node, scope)
     run_ids = documents(scope).filter(holds).values("run")
-    first = list(run_ids.values_list("run", flat=True)[: FEW + 1])
-    if len(first) <= FEW:
-        return these(first)
     if text_index.are_few(run_ids):
-        return _among(run_ids)
+        first = list(run_ids.values_list("run", flat=True)[: FEW + 1])
+        return these(first) if len(first) <= FEW else _among(run_ids)
     scope.walks = True
-    return Q(Exists(SearchDocument.objects.filter(holds, run=OuterRef("pk"))))
+    # With the team the index answers alone, and no document is read.
+    return Q(Exists(documents(scope).filter(holds, run=OuterRef("pk"))))
 
 
 def sequence(node: Steps, scope: Scope) -> Q:

@@ -17,7 +17,7 @@ from runs.models import Run
 from traces import charts, matching
 from traces.editing import chosen, toggled, without
 from traces.scope import Scope
-from traces.search import sample_edge, window
+from traces.search import sample_of, window
 from traces.stats import percentile
 from traces.tally import nano_usd, usd
 from traces.tree import And, Node, Or, Query, Term
@@ -179,9 +179,9 @@ def _norm(runs: QuerySet[Run], query: Query, found: Sequence[Facts], scope: Scop
 def facts(runs: QuerySet[Run], node: Node | None, scope: Scope, most: int) -> tuple[list[Facts], bool]:
     """(of each found run, whether there may be more)."""
     found = matching.matching(runs, node, scope)
-    edge = sample_edge(window(runs, node)) if scope.walks else None
-    if edge is not None:
-        found = found.filter(created_at__gte=edge)
+    sample = sample_of(window(runs, node)) if scope.walks else None
+    if sample is not None:
+        found = found.filter(created_at__gte=sample.edge)
     found = found.annotate(took=matching.duration(scope.now)).order_by("-created_at", "-id")
     columns = found.values_list(
         "created_at",
@@ -199,7 +199,7 @@ def facts(runs: QuerySet[Run], node: Node | None, scope: Scope, most: int) -> tu
         "owner__last_name",
     )
     listed = [Facts(*row) for row in columns[: most + 1]]
-    return listed[:most], edge is not None or len(listed) > most
+    return listed[:most], sample is not None or len(listed) > most
 
 
 def _figures(found: Sequence[Facts], *, of: int, capped: bool) -> Figures:

@@ -15,7 +15,7 @@ from heapq import nsmallest
 from operator import or_
 from typing import Any
 
-from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models import Case, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
 from accounts.access import Access, rows
@@ -107,9 +107,9 @@ def search(
     lowest = Coalesce("lowest_score", Value(NO_SCORE))
     page = found.annotate(took=matching.duration(now), lowest=lowest).order_by(order.order, "-id")
     around = window(runs, query.node)
-    edge = sample_edge(around) if scope.walks and sort != "newest" else None
-    if edge is not None:
-        page = page.filter(created_at__gte=edge)
+    sample = sample_of(around) if scope.walks and sort != "newest" else None
+    if sample is not None:
+        page = page.filter(created_at__gte=sample.edge)
     if cursor:
         page = page.filter(_after(order, cursor))
     listed = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
@@ -129,7 +129,7 @@ def search(
         total_is_estimate=total.estimate,
         next=_cursor(order, listed[-1]) if more else None,
         partly_searched=_partly_searched(scope) if query.texts else 0,
-        only_newest=None if edge is None else SAMPLE,
+        only_newest=None if sample is None else SAMPLE,
     )
 
 
@@ -150,20 +150,15 @@ class Total:
 def _total(around: QuerySet[Run], found: QuerySet[Run], scope: Scope, newest: Sequence[Run], at_least: int) -> Total:
     """Counted up to COUNTED. Where that would mean looking at run after run, only the newest SAMPLE of the time are
     looked at, and what they hold is taken to be the share of all. `newest` are the newest found, as far as known."""
-    edge = sample_edge(around) if scope.walks else None
-    if edge is None:
+    sample = sample_of(around) if scope.walks else None
+    if sample is None:
         counted = found[: COUNTED + 1].count()
         return Total(min(counted, COUNTED), exact=counted <= COUNTED)
-    if newest and newest[-1].created_at < edge:
-        sampled = sum(run.created_at >= edge for run in newest)
-    else:
-        sampled = found.filter(created_at__gte=edge).count()
-    # Numbers are given in order, so those of the first and the last tell how many there are without counting.
-    least, greatest = (
-        around.order_by(order).values_list("number", flat=True)[:1].get() for order in ("created_at", "-created_at")
-    )
-    share = sampled * (greatest - least + 1) / SAMPLE
-    return Total(max(_rounded(share), at_least), exact=False, estimate=True)
+    sampled = sum(run.created_at >= sample.edge for run in newest)
+    if sampled == len(newest):
+        rest = found.filter(created_at__gte=sample.edge)
+        sampled += (rest.filter(created_at__lt=newest[-1].created_at) if newest else rest).count()
+    return Total(max(_rounded(sampled * sample.of / SAMPLE), at_least), exact=False, estimate=True)
 
 
 def window(runs: QuerySet[Run], node: Node | None) -> QuerySet[Run]:
@@ -177,10 +172,23 @@ def window(runs: QuerySet[Run], node: Node | None) -> QuerySet[Run]:
     return runs.filter(*(step_matching.moment(term, "created_at") for term in times))
 
 
-def sample_edge(runs: QuerySet[Run]) -> dt.datetime | None:
-    """When the oldest of the newest SAMPLE runs was made; None when there are no more than those."""
-    newest = runs.order_by("-created_at").values_list("created_at", flat=True)
-    return next(iter(newest[SAMPLE - 1 : SAMPLE]), None)
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`edge` is when the oldest of it was made; it stands for `of` runs."""
+
+    edge: dt.datetime
+    of: int
+
+
+def sample_of(runs: QuerySet[Run]) -> Sample | None:
+    """The newest SAMPLE; None when there are no more than those. In one statement."""
+    newest, oldest = runs.order_by("-created_at"), runs.order_by("created_at")
+    asked = newest.annotate(
+        edge=Subquery(newest.values("created_at")[SAMPLE - 1 : SAMPLE]), least=Subquery(oldest.values("number")[:1])
+    ).values_list("edge", "number", "least")
+    edge, greatest, least = next(iter(asked[:1]), (None, 0, 0))
+    # Numbers are given in order, so the first and the last tell how many there are without counting.
+    return None if edge is None else Sample(edge, greatest - least + 1)
 
 
 def _rounded(value: float) -> int:
