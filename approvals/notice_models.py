@@ -32,15 +32,21 @@ DIGESTS = [(0, "At once"), (15, "Every 15 minutes"), (60, "Every hour"), (240, "
 
 
 class NoticeKind(StrEnum):
-    """`handed`: somebody put the batch before this very person."""
+    """`second`: one person approved, and another one is needed. `handed`: somebody put the batch before this very
+    person."""
 
     WAITING = "waiting"
+    SECOND = "second"
     REMINDER = "reminder"
     HANDED = "handed"
     TEST = "test"
 
 
-LEADS = {NoticeKind.REMINDER.value: "Reminder: ", NoticeKind.HANDED.value: "Handed to you: "}
+LEADS = {
+    NoticeKind.SECOND.value: "One person approved, a second one is needed: ",
+    NoticeKind.REMINDER.value: "Reminder: ",
+    NoticeKind.HANDED.value: "Handed to you: ",
+}
 """What stands before a batch's title in a message."""
 
 

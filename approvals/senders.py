@@ -30,7 +30,7 @@ from runs.tools.egress import AddressRefused, PinnedTransport
 
 TIMEOUT_S = 10.0
 GONE = (404, 410)
-RANK = (NoticeKind.TEST, NoticeKind.WAITING, NoticeKind.REMINDER, NoticeKind.HANDED)
+RANK = (NoticeKind.TEST, NoticeKind.WAITING, NoticeKind.SECOND, NoticeKind.REMINDER, NoticeKind.HANDED)
 """Of several tellings of one batch in a message the last in this order is told."""
 
 
@@ -158,6 +158,7 @@ def _webhook(channel: Channel, notices: Sequence[Notice], lines: Sequence[Line])
             "expires_at": notice.batch.expires_at.isoformat() if notice.batch else None,
             "reminder": line.reminder,
             "handed_over": line.kind == NoticeKind.HANDED,
+            "needs_second": line.kind == NoticeKind.SECOND,
         }
         for notice, line in zip(told, lines, strict=True)
     ]

@@ -9,17 +9,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Membership, User
 from approvals import delivery, notices, senders
+from approvals.models import Verdict
 from approvals.notice_models import Channel, ChannelKind, Notice, NoticeKind, NoticeState
 from approvals.quiet import after_quiet, next_digest
 from runs.engine.types import Risk
 from runs.models import Batch
 from tests.accounts.together import REPETITIONS, Race
 from tests.approvals import factories as make
-from tests.approvals.deciding import decide
+from tests.approvals.deciding import decide, edit
 from tests.approvals.factories import World, approve, reject
 
 Sent = list[tuple[Channel, list[Notice]]]
@@ -45,6 +48,126 @@ def states() -> list[str]:
 
 def at(text: str, zone: str = "UTC") -> dt.datetime:
     return dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+
+
+# --- a second person -------------------------------------------------------------------------------------------------
+
+
+def for_two(world: World, asked: str = "", **fields: Any) -> tuple[Batch, Any]:
+    """A batch with an action that needs two, asked of one person by name or of all, whose waiting was told already."""
+    batch = make.make_batch(world, **fields)
+    if asked:
+        batch.asked.add(world.people[asked])
+    refund = make.make_refund(batch, needed=2)
+    notices.gather()
+    delivery.deliver_due()
+    return batch, refund
+
+
+def told_of(sent: Sent, kind: NoticeKind) -> list[str]:
+    """User names, `team` for the team's own channel, in the order of the alphabet."""
+    found = [told for told, those in sent for notice in those if notice.kind == kind]
+    return sorted(told.user.username if told.user else "team" for told in found)
+
+
+@pytest.mark.parametrize("asked", ["", "approver"], ids=["of all", "of one by name"])
+def test_once_one_has_approved_the_others_who_may_are_asked_for_a_second(world: World, sent: Sent, asked: str) -> None:
+    for who in ("approver", "second", "viewer", None):
+        channel(world, who)
+    batch, refund = for_two(world, asked)
+    assert not told_of(sent, NoticeKind.SECOND)
+    decide(world, "approver", batch, approve(refund))
+
+    for _ in range(3):
+        notices.gather()
+        delivery.deliver_due()
+
+    assert told_of(sent, NoticeKind.SECOND) == ["lea", "team"], "each once, not who approved, nor who may not decide"
+
+
+def test_who_is_asked_by_name_is_asked_for_the_second_alone(world: World, sent: Sent) -> None:
+    for who in ("approver", "second", "admin", None):
+        channel(world, who)
+    batch, refund = for_two(world, "approver")
+    batch.asked.add(world.people["second"])
+    decide(world, "approver", batch, approve(refund))
+    notices.gather()
+    delivery.deliver_due()
+
+    assert told_of(sent, NoticeKind.SECOND) == ["lea"]
+
+
+@pytest.mark.parametrize("end", ["approved", "rejected", "edited", "expired"])
+def test_nobody_is_called_to_a_second_vote_that_nothing_needs(world: World, sent: Sent, end: str) -> None:
+    channel(world, "second")
+    channel(world, None, ChannelKind.SLACK)
+    batch, refund = for_two(world)
+    make.make_email(batch)  # it goes on waiting
+    decide(world, "approver", batch, approve(refund))
+    notices.gather()
+    match end:
+        case "approved":
+            decide(world, "second", batch, approve(refund))
+        case "rejected":
+            decide(world, "admin", batch, reject(refund))
+        case "edited":
+            decide(world, "admin", batch, edit(refund, amount=12))
+        case "expired":
+            Batch.objects.filter(id=batch.id).update(expires_at=timezone.now())
+    delivery.deliver_due()
+
+    assert not told_of(sent, NoticeKind.SECOND)
+    assert Notice.objects.filter(kind=NoticeKind.SECOND, state=NoticeState.DROPPED).count() == 2
+
+
+def test_after_an_edit_who_voted_before_may_be_asked_too(world: World, sent: Sent) -> None:
+    channel(world, "approver")
+    channel(world, "second")
+    batch, refund = for_two(world)
+    decide(world, "approver", batch, approve(refund))
+    notices.gather()
+    delivery.deliver_due()
+    decide(world, "second", batch, edit(refund, Verdict.APPROVE, amount=12))
+    notices.gather()
+    delivery.deliver_due()
+
+    assert told_of(sent, NoticeKind.SECOND) == ["lea", "marco"]
+
+
+def test_a_second_is_asked_by_the_channels_own_digest_and_quiet_hours(world: World, sent: Sent) -> None:
+    with time_machine.travel(at("2026-11-25 21:50"), tick=False):
+        channel(world, "second", digest_minutes=15, quiet_from=dt.time(22), quiet_to=dt.time(7))
+        batch, refund = for_two(world, minutes=24 * 60)
+        decide(world, "approver", batch, approve(refund))
+        notices.gather()
+
+    due = Notice.objects.get(kind=NoticeKind.SECOND).due_at
+    assert due == at("2026-11-26 07:00"), "the digest would be at 22:00, which is quiet"
+
+
+def test_a_message_for_a_second_says_so_and_leads_to_the_page_alone(world: World) -> None:
+    batch, refund = for_two(world)
+    decide(world, "approver", batch, approve(refund))
+    hook = channel(world, "second", ChannelKind.WEBHOOK)
+    line = senders._line(Notice(channel=hook, batch=batch, kind=NoticeKind.SECOND), batch)
+
+    assert line.headline == f"One person approved, a second one is needed: {batch.title}"
+    assert line.url == f"https://agentsite.example/approvals/{batch.id}/"
+    assert senders._webhook(hook, [Notice(channel=hook, batch=batch, kind=NoticeKind.SECOND)], [line])["data"][
+        "batches"
+    ][0]["needs_second"]
+
+
+def test_looking_for_seconds_takes_a_constant_number_of_queries(world: World) -> None:
+    channel(world, "second")
+    for _ in range(5):
+        batch, refund = for_two(world)
+        decide(world, "approver", batch, approve(refund))
+    notices.gather()
+    with CaptureQueriesContext(connection) as seen:
+        notices.gather()
+
+    assert len(seen) == 3, "nobody is left to be told, so nothing is looked at one by one"
 
 
 # --- who is told -----------------------------------------------------------------------------------------------------
