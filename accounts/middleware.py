@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
 from accounts.access import NoTeam, access_for_session
+from accounts.receipts import ChainBroken
 
 
 class AccessMiddleware:
@@ -22,6 +23,9 @@ class AccessMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """What can happen to any page. One that keeps what was typed answers a broken chain itself."""
+        if isinstance(exception, ChainBroken):
+            return render(request, "503.html", {"message": str(exception)}, status=503)
         if not isinstance(exception, NoTeam):
             return None
         request.access = None  # type: ignore[attr-defined]  # the page must not ask again

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import rfc8785
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pydantic import JsonValue
 
@@ -35,6 +35,17 @@ class Problem:
 
     def as_dict(self) -> dict[str, int | str]:
         return asdict(self)
+
+
+class ChainBroken(Exception):
+    """The next receipt of a team has no place, because the end of its chain was changed in the database. Nothing that
+    needs a receipt happens then: an answer 503, with this text."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was changed: the audit log of this team is not as it was left, so nothing can be added to it. "
+            "Whoever runs this installation should run “manage.py verify_receipts”, which names the place."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +77,7 @@ def append_all(team_id: uuid.UUID, entries: Sequence[Entry]) -> list[Receipt]:
     """In their order, within the caller's transaction, so that a receipt stands if and only if its event does. However
     many they are, these are three statements: writers of a team wait for each other at its row from here on until
     their transaction ends, so this comes last in it where it can.
+    Raises ChainBroken, which must end the transaction.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a receipt belongs into the transaction of its event")
@@ -79,7 +91,10 @@ def append_all(team_id: uuid.UUID, entries: Sequence[Entry]) -> list[Receipt]:
         receipt = _next(team, seq, last, entry)
         last = receipt.hash
         made.append(receipt)
-    Receipt.objects.bulk_create(made)
+    try:
+        Receipt.objects.bulk_create(made)
+    except IntegrityError as error:
+        raise ChainBroken from error
     Team.objects.filter(id=team_id).update(receipts_seq=seq, receipts_hash=last)
     return made
 

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from accounts.access import Access, InvalidToken, access_for_token
 from accounts.idempotency import IdempotencyConflict
+from accounts.receipts import ChainBroken
 from agentsite.endpoints import approvals_router, traces_router
 from agentsite.json_body import JsonParser
 from runs.api.endpoints import router as runs_router
@@ -162,6 +163,11 @@ def _bad_query(request: HttpRequest, error: QueryError) -> HttpResponse:
 @api.exception_handler(Conflict)
 def _conflict(request: HttpRequest, error: Conflict) -> HttpResponse:
     return problem(409, error.detail, current_status=error.status)
+
+
+@api.exception_handler(ChainBroken)
+def _broken_chain(request: HttpRequest, error: ChainBroken) -> HttpResponse:
+    return problem(503, str(error))
 
 
 @api.exception_handler(IdempotencyConflict)

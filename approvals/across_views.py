@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import Right
 from accounts.http import HttpRequest
+from accounts.receipts import ChainBroken
 from approvals import across, forms, presenter, seen
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
@@ -38,7 +39,11 @@ def decide(request: HttpRequest) -> HttpResponse:
         }
     except ValueError:
         return HttpResponseBadRequest("This form is not one that the page shows. Nothing was decided.")
-    outcomes = across.decide(request.access, lines, versions) if lines else []
+    try:
+        outcomes = across.decide(request.access, lines, versions) if lines else []
+    except ChainBroken as broken:
+        messages.error(request, str(broken))
+        return _page(request, request.POST, status=503)
     if not lines:
         messages.warning(request, "Nothing is selected, so nothing was decided.")
     applied = [outcome for outcome in outcomes if outcome.result is Result.APPLIED]
@@ -84,6 +89,7 @@ def _page(
     outcomes: list[Outcome] | None = None,
     held: across.Held | None = None,
     lead: str = "Not decided:",
+    status: int = 200,
 ) -> HttpResponse:
     wanted = across.read(asked)
     found = across.waiting(request.access, wanted)
@@ -94,7 +100,13 @@ def _page(
     said = outcomes or []
     refused = [outcome for outcome in said if outcome.result is not Result.APPLIED]
     shown = [
-        {"action": view, "run": action.run, "batch": action.batch, "unread": view.must_see and not _in(view, read)}
+        {
+            "action": view,
+            "run": action.run,
+            "batch": action.batch,
+            "unread": view.must_see and not _in(view, read),
+            "selected": status != 200 and str(view.id) in request.POST.getlist("select"),
+        }
         for action, view in zip(actions, views, strict=True)
     ]
     context = {
@@ -112,8 +124,9 @@ def _page(
         "refused": Counter(outcome.detail for outcome in refused).items(),
         "reasons": presenter.reasons(),
         "may_decide": request.access.may(Right.DECIDE),
+        "typed": request.POST if status != 200 else None,
     }
-    return render(request, "approvals/across.html", context)
+    return render(request, "approvals/across.html", context, status=status)
 
 
 def _in(view: presenter.ActionView, read: set[seen.Sight]) -> bool:

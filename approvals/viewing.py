@@ -38,8 +38,8 @@ def note(access: Access, batch: Batch) -> None:
                     "actions": {str(action.id): audit.facts_digest(action) for action in shown},
                 },
             )
-    except IntegrityError:
-        return  # the same person's other tab was first
+    except (IntegrityError, receipts.ChainBroken):
+        return  # the same person's other tab was first; or nothing can be decided here anyway, and may still be read
 
 
 def first_seen(batch: Batch, user: User) -> dt.datetime | None:

@@ -18,6 +18,7 @@ from django_htmx.http import reswap, retarget
 
 from accounts.access import Right, get
 from accounts.http import HttpRequest
+from accounts.receipts import ChainBroken
 from approvals import editing, escalation, forms, handover, inbox, listing, parts, presenter, seen, viewing
 from approvals.inbox import Line, Outcome, Result
 from approvals.listing import Counts, Listed, Show
@@ -69,11 +70,15 @@ def decide(request: HttpRequest, batch_id: uuid.UUID) -> HttpResponse:
     except ValueError:
         return HttpResponseBadRequest("This form is not one that the page shows. Nothing was decided.")
     lines = post.lines
-    outcomes = (
-        inbox.decide(request.access, batch_id, post.version, lines, channel="web", execution=post.execution)
-        if lines
-        else []
-    )
+    outcomes = []
+    if lines:
+        try:
+            outcomes = inbox.decide(
+                request.access, batch_id, post.version, lines, channel="web", execution=post.execution
+            )
+        except ChainBroken as broken:
+            messages.error(request, str(broken))
+            return _page(request, batch_id, status=503, drafts=post.drafts)
     refused = {outcome.action for outcome in outcomes if outcome.result is not Result.APPLIED}
     if not lines:
         messages.warning(request, "Nothing is selected, so nothing was decided.")
@@ -202,7 +207,10 @@ def _decide_edit(request: HttpRequest, action: Action, args: JsonObject) -> Outc
     line = Line(action=action.id, digest=shown, verdict=verdict, args=args)
     batch_id = action.batch_id or uuid.UUID(int=0)
     number = int(version) if version.isdecimal() and len(version) < 10 else 1
-    return inbox.decide(request.access, batch_id, number, [line], channel="web")[0]
+    try:
+        return inbox.decide(request.access, batch_id, number, [line], channel="web")[0]
+    except ChainBroken as broken:
+        return Outcome(action=action.id, result=Result.INVALID, detail=str(broken))
 
 
 # --- pages and fragments ---------------------------------------------------------------------------------------------
