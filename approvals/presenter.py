@@ -357,7 +357,7 @@ def view_action(
         policy=action.route_reason,
         reasoning=action.reasoning,
         note=action.note,
-        irreversible=action.irreversible and action.kind == "action",
+        irreversible=action.irreversible and action.kind == "action" and preview.kind != "limit",
         held=action.held and action.status == ActionStatus.APPROVED,
         must_see=excerpts.must_see(action, preview),
         waits=waits,

@@ -21,6 +21,7 @@ KINDS = {
     "table": ("table", "record", "records"),
     "file": ("file-diff", "file", "files"),
     "http": ("globe", "call", "calls"),
+    "limit": ("gauge", "limit", "limits"),
     "question": ("message-square", "question", "questions"),
 }
 OTHER = ("zap", "action", "actions")

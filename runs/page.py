@@ -76,9 +76,10 @@ class Meters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """What waits for people. `for_you`: the reader may decide."""
+    """What waits for people; `questions` of the actions are such. `for_you`: the reader may decide."""
 
     actions: int
+    questions: int
     batch_id: uuid.UUID
     expires_at: dt.datetime
     for_you: bool
@@ -222,8 +223,10 @@ def _field(page: LivePage, region: str) -> object:
 
 
 def _status(run: Run, waits: Waits | None, delegates: bool) -> Status:
-    status = beneath.shown_status(run.status, delegates)
-    return Status(status=status, label=_label(run, waits), started_at=run.started_at, ended_at=run.ended_at)
+    status, label = beneath.shown_status(run.status, delegates), _label(run, waits)
+    if status == RunStatus.WAITING and not label and waits and waits.questions == waits.actions:
+        label = "Needs an answer"
+    return Status(status=status, label=label, started_at=run.started_at, ended_at=run.ended_at)
 
 
 def _label(run: Run, waits: Waits | None) -> str:
@@ -282,7 +285,9 @@ def _meters(run: Run, below: Below) -> Meters:
 
 def _open_batches(access: Access, run: Run) -> list[Batch]:
     waiting = Count("actions", filter=Q(actions__status__in=list(WAITING_ACTIONS)))
-    return list(beneath.open_batches(access, run.id).annotate(waiting=waiting).order_by("expires_at", "id"))
+    questions = Count("actions", filter=Q(actions__status=ActionStatus.PENDING, actions__kind="question"))
+    found = beneath.open_batches(access, run.id).annotate(waiting=waiting, questions=questions)
+    return list(found.order_by("expires_at", "id"))
 
 
 def _waits(access: Access, batches: Sequence[Any]) -> Waits | None:
@@ -290,6 +295,7 @@ def _waits(access: Access, batches: Sequence[Any]) -> Waits | None:
         return None
     return Waits(
         actions=sum(batch.waiting for batch in batches),
+        questions=sum(batch.questions for batch in batches),
         batch_id=batches[0].id,
         expires_at=batches[0].expires_at,
         for_you=access.may(Right.DECIDE),

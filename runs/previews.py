@@ -97,6 +97,11 @@ class RecordPreview(Preview):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitPreview(RecordPreview):
+    kind: ClassVar[str] = "limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilePreview(Preview):
     path: str
     lines: tuple[tuple[str, str], ...]  # ("added" | "removed" | "same", text)
@@ -346,7 +351,7 @@ def _limit(action: Action, preview: Mapping[str, Any]) -> Preview:
     name, now = str(action.args["limit"]), Decimal(str(preview["now"]))
     after = now + _decimal(action.args["by"])
     shown, label = raising.amount(name, after), raising.LABELS[name]
-    return RecordPreview(
+    return LimitPreview(
         title=f"Raise the {label} to {shown}",
         icon="gauge",
         noun="raise",
@@ -360,15 +365,8 @@ def _texts_of(value: Any) -> tuple[str, ...]:
     return tuple(str(each) for each in value) if isinstance(value, list) else ()
 
 
-READERS = {
-    "limit": _limit,
-    "amount": _amount,
-    "email": _email,
-    "record": _record,
-    "table": _table,
-    "file": _file,
-    "http": _http,
-}
+READERS = {"limit": _limit, "amount": _amount, "email": _email, "record": _record, "table": _table}
+READERS |= {"file": _file, "http": _http}
 
 
 # --- words and figures -----------------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ import json
 import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from django.template.loader import render_to_string
 
+from runs.engine import outputs
 from runs.models import Batch, Run, Step
 
 MOST_STEPS = 200
@@ -152,12 +153,14 @@ def _row(run: Run, step: Step, group: str, batch: Batch | None) -> StepRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One text of a step. `rest` is the number of characters that only the trace shows."""
+    """One text of a step. `rest` is the number of characters that only the trace shows; `given` how many of an output
+    the model was given, and of how many, when that was not all."""
 
     title: str
     text: str
     is_prose: bool
     rest: int
+    given: tuple[int, int] | None = None
 
 
 def parts_of(step: Step) -> list[Part]:
@@ -166,7 +169,7 @@ def parts_of(step: Step) -> list[Part]:
     found = [
         _part("Error", payload.error, is_prose=True),
         _part("Reasoning", payload.reasoning, is_prose=True),
-        _part("Output", payload.output),
+        replace(_part("Output", payload.output), given=outputs.given(payload.output) if step.kind == "tool" else None),
         _part("Input", payload.input),
     ]
     return [part for part in found if part.text]

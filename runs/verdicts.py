@@ -15,6 +15,7 @@ from runs import asking, digest, lifecycle, live, previews
 from runs.asked import Chosen
 from runs.audit import batch_digest, is_intact, record
 from runs.catalog import catalog
+from runs.engine import raising
 from runs.engine.ports import LeaseLost, NotReleased
 from runs.engine.types import (
     Action,
@@ -126,9 +127,11 @@ class DbVerdicts:
     def ask(self, key: str, actions: Sequence[Action], why: str) -> None:
         with transaction.atomic():
             self._hold_lease()
-            things = "1 thing" if len(actions) == 1 else f"{len(actions)} things"
+            wants = "wants to do 1 thing" if len(actions) == 1 else f"wants to do {len(actions)} things"
+            if all(action.tool == raising.TOOL.name for action in actions):
+                wants = "has reached a limit"
             intents, tools = [action.intent for action in actions], [action.tool for action in actions]
-            batch = asking.open_batch(self.run, key, intents, tools, why, f"wants to do {things}")
+            batch = asking.open_batch(self.run, key, intents, tools, why, wants)
             ids = [action.id for action in actions]
             ActionRow.objects.filter(id__in=ids).update(batch=batch, expires_at=batch.expires_at)
             shown = batch_digest(batch)

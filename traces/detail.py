@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from runs.engine import outputs
 from runs.models import Action, Run, SearchDocument, Step
 from traces import caching, charts
 from traces.jsonview import Payload, payload
@@ -46,7 +47,8 @@ class TokenRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """`offset_ms` is the time since the run began. `price_gap` is what the parts' list prices leave unexplained.
-    `cut`: only the beginning of its texts is searched."""
+    `given`: characters that the model was given of a tool's output, and of how many; None for all of it. `cut`: only
+    the beginning of its texts is searched."""
 
     step: Step
     kind: str
@@ -60,6 +62,7 @@ class Detail:
     tokens: tuple[TokenRow, ...]
     price_gap: Decimal | None
     output: Payload | None
+    given: tuple[int, int] | None
     input: Payload | None
     input_words: str
     action: Action | None
@@ -87,6 +90,7 @@ def detail(run: Run, step: Step, *, whole: str = "") -> Detail:
         tokens=_tokens(step, parts),
         price_gap=_gap(step, parts),
         output=payload(_shown_output(step), whole=whole == "output"),
+        given=outputs.given(step.payload.output) if step.kind == "tool" else None,
         input=payload(step.payload.input, whole=whole == "input"),
         input_words=_input_words(step, prompt),
         action=_action(run, step),

@@ -217,7 +217,8 @@ class Mender:
     def _failed(self, turn: int, names: Collection[str], why: str) -> Layer:
         layer = self.streak.failed(names)
         tells = layer is Layer.TELL
-        told = f"Told the model, try {self.streak.failures} of {TELLS}, at lower effort."
+        gentler = ", at lower effort" if self.run.agent.effort else ""
+        told = f"Told the model, try {self.streak.failures} of {TELLS}{gentler}."
         what = told if tells else "Telling the model did not help."
         if tells:
             self.streak.tried.append(f"Told the model: {why}")

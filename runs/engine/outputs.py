@@ -30,6 +30,12 @@ def shown(step: Step) -> Any:
     return CUT.format(head=head, shown=len(head), size=len(text), reader=reader, handle=step.key)
 
 
+def given(output: Any) -> tuple[int, int] | None:
+    """How many characters of an output the model is given, and of how many; None when it is given all."""
+    size = len(as_text(output))
+    return (HEAD_CHARACTERS, size) if size > MOST_CHARACTERS else None
+
+
 def stored(journal: Journal, handle: str) -> str | None:
     """The whole text behind a handle, or None: only results of this run's own calls have one."""
     step = journal.recorded(handle) if handle.startswith(("tool:", "effect:")) else None

@@ -150,6 +150,7 @@ def _replayed(replay: Replay) -> dict[str, Any]:
 def _shared(request: HttpRequest, agent: Agent, definition: AgentIn) -> dict[str, Any]:
     versions = rows(request.access, AgentVersion).filter(agent=agent).select_related("created_by").order_by("-number")
     runs = rows(request.access, Run).filter(agent=agent)
+    connections = _connections(request, definition)
     return {
         "agent": agent,
         "versions": versions[:VERSIONS],
@@ -157,7 +158,8 @@ def _shared(request: HttpRequest, agent: Agent, definition: AgentIn) -> dict[str
         "run_count": runs.count(),
         "runs": lists.lines(runs.order_by("-number")[:RUNS]),
         "may_launch": request.access.may(Right.LAUNCH),
-        "connections": _connections(request, definition),
+        "connections": connections,
+        "some_are_away": any(each.unavailable or each.is_tried for each in connections),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import unescape
 from typing import Any
 
 import pytest
@@ -136,6 +137,7 @@ def test_correcting_the_call_by_form(world: World, batch: Batch) -> None:
 
     form = client.get(edit).content.decode()
     assert "Send the corrected call" in form
+    assert str(question.args["question"]) in unescape(form), "what is wrong stays in sight"
     refused = client.post(edit, edit_form(question, order="48213", amount="much", reason="Dented"))
     assert refused.status_code == 422
     assert 'value="much"' in refused.content.decode()

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from accounts import receipts
 from accounts.access import Access
@@ -57,6 +57,21 @@ def test_approved_in_the_inbox_the_run_goes_on(crew: Access, generous: None, mod
     assert run.steps.get(key="raise:1").title == "Raised the step limit"
     assert receipts.verify(crew.team) == []
     assert_sound(run)
+
+
+def test_the_offer_is_no_effect_on_the_world_and_says_each_thing_once(
+    crew: Access, generous: None, model: Model, client: Client
+) -> None:
+    run = at_the_limit(crew, model)
+    batch = open_batch(run)
+    assert batch.title == "Refund desk has reached a limit"
+    client.force_login(crew.user, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(f"/approvals/{batch.id}/").content.decode()
+    assert page.count("Without more room the run sums up what it has.") == 1
+    assert "cannot be undone" not in page
+    assert "Confidence" not in page
+    assert "1 limit" in page
+    assert "<dt>limit</dt>" not in page.split('class="action-arguments"')[0], "the table says it"
 
 
 def test_rejected_it_wraps_up_and_leaves_the_limit(crew: Access, generous: None, model: Model) -> None:

@@ -11,6 +11,7 @@ from accounts.access import Access
 from approvals.models import Verdict
 from runs import commands
 from runs.models import Action, Batch, Run
+from runs.page import live_page, render_region
 from runs.samples.simulated.reply import JsonObject, Reply, ToolCall
 from tests.flows.conftest import Model, applied, assert_sound, decide, decide_on, keys, tool_results, waiting
 from tests.flows.shop import LocalShop
@@ -58,6 +59,10 @@ def test_a_person_corrects_the_call_and_approves_its_effect(crew: Access, shop: 
     run = stuck(crew, model)
     question = Action.objects.get(run=run, kind="question")
     assert (run.status, question.tool, question.batch_id is not None) == ("waiting", REFUND, True)
+    page = live_page(crew, run)
+    assert page.status.label == "Needs an answer"
+    assert "1 question waits for you" in render_region("waits", page)
+    assert "at lower effort" not in run.steps.get(key="malformed-turn:1").summary, "this agent names none"
     assert question.args["call"] == {"order": "48213", "amount": "84"}
     assert len(question.args["tried"]) == 3
 

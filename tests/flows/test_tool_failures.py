@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from accounts.access import Access
 from runs import breakers
 from runs.breakers import DbBreakers
 from runs.engine.breakers import FAILURES
+from runs.engine.context import as_text
 from runs.engine.ports import ToolTimeout, ToolUnavailable
 from runs.models import Breaker
 from tests.flows.conftest import Model, applied, assert_sound, decide, keys, tool_results
@@ -85,7 +87,7 @@ def test_what_was_approved_waits_until_its_server_is_back(crew: Access, shop: Lo
     assert_sound(run)
 
 
-def test_a_large_output_is_read_on_from_its_step(crew: Access, shop: LocalShop, model: Model) -> None:
+def test_a_large_output_is_read_on_from_its_step(crew: Access, shop: LocalShop, model: Model, client: Client) -> None:
     shop.answers["get_order"] = {"log": "".join(f"line {number}; " for number in range(9000))}
     model.says(
         uses(READS),
@@ -106,6 +108,12 @@ def test_a_large_output_is_read_on_from_its_step(crew: Access, shop: LocalShop, 
     assert "There is no output under" in nothing
     assert all(len(content) < 20_000 for content in (head, more, found))
     assert_sound(run)
+    client.force_login(crew.user, backend="django.contrib.auth.backends.ModelBackend")
+    size = f"the first 12,000 of {len(as_text(shop.answers['get_order'])):,}"
+    for path in (f"/runs/{run.id}/steps/2/", f"/traces/{run.id}/steps/2/"):
+        page = client.get(path).content.decode()
+        assert size in page
+        assert '<span class="mono">tool:1:0</span>' in page, "the handle"
 
 
 def test_an_agent_without_a_server_is_not_offered_the_reader(crew: Access, model: Model) -> None:

@@ -127,8 +127,11 @@ def test_the_agents_page_shows_what_it_depends_on(world: World, here: DbBreakers
     assert "Away until" not in shown
 
     break_it(here)
+    before = shown.index("Connections") > shown.index("Usual mode")
     shown = text_of(world.client("viewer").get(PAGE))
 
+    assert before
+    assert shown.index("Connections") < shown.index("Usual mode"), "what is away comes first"
     assert "Away until" in shown
     assert "no answer within 30 s" in shown
     assert "Try at the next call" not in shown
@@ -141,8 +144,9 @@ def test_a_person_lets_the_next_call_through(world: World, here: DbBreakers) -> 
     response = world.client("operator").post(f"{PAGE}connections", {"name": SHOP})
 
     assert response.status_code == 302
-    assert "Being tried" in text_of(world.client("viewer").get(PAGE))
+    assert "Tried at the next call" in text_of(world.client("viewer").get(PAGE))
     assert here.enter(SHOP) is None
+    assert "Being tried" in text_of(world.client("viewer").get(PAGE))
 
 
 @pytest.mark.parametrize("name", ["", "tool:elsewhere", "model:gpt", "x" * 999])
