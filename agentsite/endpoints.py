@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from ninja import Query, Router, Status
 
 from approvals import api as approvals
@@ -16,6 +17,7 @@ from runs.api.endpoints import Limit, access_of
 from runs.api.idempotent import idempotent
 from runs.errors import Invalid
 from traces import api as traces
+from traces import erasing_api, sharing
 from traces.export import costs_csv
 
 approvals_router = Router(tags=["approvals"])
@@ -151,6 +153,50 @@ def delete_note(request: HttpRequest, run_id: str, note_id: str) -> Status[None]
     """Of one's own notes; an admin may delete those of others too."""
     noting.delete(access_of(request), run_id, note_id)
     return Status(204, None)
+
+
+@traces_router.get("/traces/{run_id}/shares", response=dict)
+def list_shares(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    return traces.list_shares(access_of(request), run_id)
+
+
+@traces_router.post("/traces/{run_id}/shares", response={201: dict})
+@idempotent
+def share(request: HttpRequest, run_id: str, payload: traces.ShareIn) -> Status[dict[str, Any]]:
+    """The link is in this answer, and in no other."""
+
+    def url_of(token: str) -> str:
+        return request.build_absolute_uri(reverse("traces:shared", args=[token]))
+
+    return Status(201, traces.share(access_of(request), run_id, payload, url_of))
+
+
+@traces_router.delete("/traces/{run_id}/shares/{share_id}", response={204: None})
+def revoke_share(request: HttpRequest, run_id: str, share_id: str) -> Status[None]:
+    """One's own; an admin may revoke those of others. A link that has ended stays ended."""
+    sharing.revoke(access_of(request), run_id, share_id)
+    return Status(204, None)
+
+
+@traces_router.post("/erasure/search", response=dict)
+@idempotent
+def find_person(request: HttpRequest, payload: erasing_api.TextIn) -> dict[str, Any]:
+    """Who signs in under that name or address, and how many rows of the team hold the text. For admins."""
+    return erasing_api.find(access_of(request), payload)
+
+
+@traces_router.post("/erasure/texts", response=dict)
+@idempotent
+def erase_text(request: HttpRequest, payload: erasing_api.TextAgain) -> dict[str, Any]:
+    """“[erased]” in its place, wherever it stands. There is no way back."""
+    return erasing_api.erase_text(access_of(request), payload)
+
+
+@traces_router.post("/erasure/people/{user_id}", response=dict)
+@idempotent
+def erase_person(request: HttpRequest, user_id: str, payload: erasing_api.PersonAgain) -> dict[str, Any]:
+    """Their account, names and texts; what they decided stays as evidence. There is no way back."""
+    return erasing_api.erase_person(access_of(request), user_id, payload)
 
 
 @traces_router.get("/costs", response=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from accounts.access import Access, get
 from runs import noting, presenters
 from runs.errors import Invalid
 from runs.models import Run
-from traces import compare, costs, export, otel, why
+from traces import compare, costs, export, otel, sharing, why
 from traces.aggregate import Group, UnknownField, aggregate
 from traces.json_parts import COMPACT, Layout
 from traces.limits import TookTooLong, bounded
+from traces.models import Share
 from traces.period import BadPeriod, Period, read_period
 from traces.query import parse
 from traces.scope import Scope
@@ -71,6 +72,14 @@ class NoteIn(NoteChange):
     """`seq` is the step that it is about; without one it is about the run as a whole."""
 
     seq: int | None = Field(None, ge=1, le=LARGEST_SEQ)
+
+
+class ShareIn(BaseModel):
+    """For how many days the link opens the trace: 1, 7 or 30."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    days: int
 
 
 class CostQuery(BaseModel):
@@ -132,6 +141,29 @@ def add_note(access: Access, run_id: uuid.UUID | str, asked: NoteIn) -> dict[str
 
 def edit_note(access: Access, run_id: uuid.UUID | str, note_id: str, asked: NoteChange) -> dict[str, Any]:
     return presenters.note_json(noting.edit(access, run_id, note_id, asked.said()))
+
+
+def list_shares(access: Access, run_id: uuid.UUID | str) -> dict[str, Any]:
+    """Those that open the trace now, the first to end first; without their links, which exist nowhere."""
+    found = sharing.active(access, get(access, Run, run_id))
+    return {"items": [_share_json(share) for share in found], "next": None}
+
+
+def share(access: Access, run_id: uuid.UUID | str, asked: ShareIn, url_of: Callable[[str], str]) -> dict[str, Any]:
+    """`url_of` makes the link from its token."""
+    made, token = sharing.create(access, run_id, str(asked.days))
+    return {**_share_json(made), "url": url_of(token)}
+
+
+def _share_json(share: Share) -> dict[str, Any]:
+    return {
+        "id": str(share.id),
+        "trace_id": str(share.run_id),
+        "created_by": share.created_by.username,
+        "created_at": presenters.time(share.created_at),
+        "expires_at": presenters.time(share.expires_at),
+        "opened_at": presenters.time(share.opened_at),
+    }
 
 
 def compare_traces(access: Access, asked: TwoTraces) -> dict[str, Any]:

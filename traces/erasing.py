@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 
 from accounts import receipts
@@ -25,7 +26,7 @@ from runs.errors import Invalid
 from runs.models import Action, Run, SearchDocument, Step, StepPayload
 from runs.words import spelled, text_of, words
 from traces import names, text_index
-from traces.models import SavedSearch
+from traces.models import Alert, AlertEvent, SavedSearch
 from traces.snippets import folded, pattern_of
 from traces.text_index import needle
 from traces.tree import Text
@@ -49,11 +50,12 @@ class Traces:
     messages: int = 0
     notes: int = 0
     searches: int = 0
+    alerts: int = 0
     actions: int = 0
 
     @property
     def to_erase(self) -> int:
-        return self.runs + self.steps + self.messages + self.notes + self.searches
+        return self.runs + self.steps + self.messages + self.notes + self.searches + self.alerts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +101,23 @@ def _refusal(access: Access, user: User) -> str:
     return f"{live} of their runs have not ended: cancel them, or wait." if live else ""
 
 
-def erase_person(access: Access, user_id: uuid.UUID | str) -> erasure.Found:
-    """Raises NotYet, whose text says why not."""
+def erase_person(access: Access, user_id: uuid.UUID | str, *, username: str) -> erasure.Found:
+    """`username` is theirs, typed by who erases them. Raises Invalid, and NotYet, whose text says why not."""
     access.require(Right.MANAGE)
     team = access.team
     known = User.objects.filter(Q(memberships__team=team) | Q(runs__team=team), is_active=True).distinct()
-    user = get_object_or_404(known, id=user_id)
+    try:
+        user = get_object_or_404(known, id=uuid.UUID(str(user_id)))
+    except ValueError as error:
+        raise Http404("No such person.") from error
+    if username != user.username:
+        raise Invalid({"username": "This is not their username. Nothing was erased."})
     if refusal := _refusal(access, user):
         raise NotYet(refusal)
-    return erasure.erase(user, by=access.user)
+    with transaction.atomic():
+        Alert.objects.filter(team=team, email__iexact=user.email).exclude(email="").update(email="")
+        AlertEvent.objects.filter(alert__team=team, subject=str(user.id)).update(label=erasure.ERASED)
+        return erasure.erase(user, by=access.user)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -130,6 +140,7 @@ def find(access: Access, text: Text) -> Traces:
     counts["messages"] = len(_messages(access, text))
     counts["notes"] = _notes(access, text).count()
     counts["searches"] = len(_searches(access, text))
+    counts["alerts"] = len(_alerts(access, text))
     return Traces(**counts)
 
 
@@ -148,6 +159,7 @@ def erase(access: Access, text: Text) -> Traces:
             left = _without(note.text, text)
             Note.objects.filter(id=note.id).update(text=left, words=spelled(words(left)))
         SavedSearch.objects.filter(id__in=[search.id for search in _searches(access, text)]).delete()
+        _erase_alerts(_alerts(access, text), text)
         payload = {name: count for name, count in asdict(found).items() if name not in ("actions", "live_runs")}
         receipts.append(
             access.team.id,
@@ -228,6 +240,18 @@ def _erase_runs(run_ids: Sequence[uuid.UUID], text: Text) -> None:
         documents.rewrite_run(run)
 
 
+def _erase_alerts(alerts: Iterable[Alert], text: Text) -> None:
+    """Deleted where what is watched names them, as saved searches are. Who is told only is told no more."""
+    for alert in alerts:
+        if _any_holds(alert, ("name", "query"), text):
+            alert.delete()
+            continue
+        if _holds(alert.email, text):
+            Alert.objects.filter(id=alert.id).update(email="")
+        for event in _fired(alert, text):
+            AlertEvent.objects.filter(id=event.id).update(label=_without(event.label, text)[:TITLE])
+
+
 # --- where it stands -------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +298,20 @@ def _notes(access: Access, text: Text) -> QuerySet[Note]:
 
 def _searches(access: Access, text: Text) -> list[SavedSearch]:
     return [search for search in rows(access, SavedSearch) if _holds(f"{search.name} {search.query}", text)]
+
+
+def _alerts(access: Access, text: Text) -> list[Alert]:
+    """With what fired of them: its label is the title of a run, or the name of a person."""
+    alerts = rows(access, Alert).prefetch_related("events")
+    return [alert for alert in alerts if _alert_holds(alert, text) or _fired(alert, text)]
+
+
+def _alert_holds(alert: Alert, text: Text) -> bool:
+    return _any_holds(alert, ("name", "query", "email"), text)
+
+
+def _fired(alert: Alert, text: Text) -> list[AlertEvent]:
+    return [event for event in alert.events.all() if _holds(event.label, text)]
 
 
 # --- taking it out ---------------------------------------------------------------------------------------------------

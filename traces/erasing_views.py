@@ -47,11 +47,10 @@ def erase_text(request: HttpRequest) -> HttpResponse:
 @require_POST
 def erase_person(request: HttpRequest, user_id: uuid.UUID) -> HttpResponse:
     request.access.require(Right.MANAGE)
-    if _typed(request, "again") != _typed(request, "username"):
-        problem = {"person": "This is not their username. Nothing was erased."}
-        return _found(request, {"errors": problem, "user_id": user_id}, status=422)
     try:
-        found = erasing.erase_person(request.access, user_id)
+        found = erasing.erase_person(request.access, user_id, username=_typed(request, "again"))
+    except Invalid as error:
+        return _found(request, {"errors": {"person": error.errors["username"]}, "user_id": user_id}, status=422)
     except NotYet as error:
         return _found(request, {"errors": {"person": str(error)}, "user_id": user_id}, status=409)
     messages.success(request, f"Erased, with the texts of {found.runs} runs. What they decided stays in the audit log.")

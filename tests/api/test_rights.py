@@ -57,6 +57,10 @@ CALLS = (
     Call("GET", "/traces/{run}", None, "viewer", 200, 404),
     Call("GET", "/traces/{run}/notes", None, "viewer", 200, 404),
     Call("POST", "/traces/{run}/notes", {"text": "Too slow.", "score": 0.3}, "operator", 201, 404),
+    Call("GET", "/traces/{run}/shares", None, "viewer", 200, 404),
+    Call("POST", "/traces/{run}/shares", {"days": 7}, "operator", 201, 404),
+    Call("POST", "/erasure/search", {"text": "Ana Lima"}, "admin", 200, 200),
+    Call("POST", "/erasure/texts", {"text": "Ana Lima", "again": "Ana Lima"}, "admin", 200, 200),
     Call("GET", "/costs", None, "viewer", 200, 200),
 )
 IDS = [f"{call.method} {call.path}" for call in CALLS]

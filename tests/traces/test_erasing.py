@@ -24,9 +24,10 @@ from runs.errors import Invalid
 from runs.models import Action, Agent, Run, SearchDocument, Step, StepPayload
 from runs.noting import Said
 from tests.traces.factories import make_action, make_agent, make_model_step, make_run, make_step, make_team, make_user
+from tests.traces.test_alerts import make_alert
 from tests.traces.test_pages import main_of, sign_in
 from traces import erasing, saved, text_index
-from traces.models import SavedSearch
+from traces.models import Alert, AlertEvent, SavedSearch
 
 PAGE = "/accounts/erasure/"
 ANA = "Ana Lima"
@@ -41,6 +42,23 @@ def access(dana: User) -> Access:
 @pytest.fixture
 def run(agent: Agent, dana: User) -> Run:
     return make_run(agent, dana, created=NEW, task="Refund a parcel")
+
+
+def fire(alert: Alert, label: str, subject: str = "") -> AlertEvent:
+    return AlertEvent.objects.create(
+        alert=alert, subject=subject, label=label, window=NEW, fired_at=NEW, value_usd=2, limit_usd=1
+    )
+
+
+def test_an_erased_person_is_named_by_no_alert(team: Team, access: Access) -> None:
+    marco = make_user(team, "marco", "Marco", "Ruiz", role=Role.VIEWER)
+    alert = make_alert(team, per="user", email="Marco@harborpine.example")
+    event = fire(alert, "Marco Ruiz", str(marco.id))
+    elsewhere = fire(make_alert(make_team("elsewhere", "Elsewhere"), email=marco.email), "Marco Ruiz")
+    erasing.erase_person(access, marco.id, username="marco")
+    for row in (alert, event, elsewhere.alert):
+        row.refresh_from_db()
+    assert (alert.email, event.label, elsewhere.alert.email) == ("", ERASED, "marco@harborpine.example")
 
 
 def everything() -> str:
@@ -96,8 +114,19 @@ def test_it_is_found_and_erased_in_runs_messages_notes_and_searches(agent: Agent
     noting.add(access, run.id, Said(text="Ana Lima was right", score=1))
     saved.save(access, name="Her", query='"ana lima" status:failed', shared=False)
     text = erasing.read("ana.LIMA")
-    assert erasing.find(access, text) == erasing.Traces(runs=1, documents=1, messages=2, notes=1, searches=1)
+    watching = make_alert(agent.team, name="Her parcels", query='"ana lima"')
+    telling = make_alert(agent.team, name="All", email="ana@lima.example")
+    fired = fire(telling, f"{run.short_id} Refund Ana Lima")
+    other = make_alert(agent.team, name="Susana Limas", email="dana@harborpine.example")
+    expected = erasing.Traces(runs=1, documents=1, messages=2, notes=1, searches=1, alerts=2)
+    assert erasing.find(access, text) == expected
     erasing.erase(access, text)
+    assert set(Alert.objects.values_list("id", flat=True)) == {telling.id, other.id}
+    fired.refresh_from_db()
+    assert fired.label == f"{run.short_id} Refund {ERASED}"
+    erasing.erase(access, erasing.read("ana@lima.example"))
+    assert set(Alert.objects.values_list("email", flat=True)) == {"", "dana@harborpine.example"}
+    assert not Alert.objects.filter(id=watching.id).exists()
     run.refresh_from_db()
     assert (run.task, run.result) == (f"Refund {ERASED}", f"Told {ERASED}")
     assert run.plan == {"steps": [{"title": f"Ask {ERASED}", "status": "done", "assumptions": []}]}
