@@ -20,6 +20,10 @@ WORDS = {
 }
 
 
+NO_PREVIEW = "No preview: it cannot be tried dry."
+UNSEEN = "No preview: it cannot be tried dry, and what runs alone nobody has seen."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolLine:
     name: str
@@ -30,11 +34,19 @@ class ToolLine:
     threshold: str  # "90%", only where the policy reads it
     reads: bool
     is_known: bool
+    can_plan: bool
     timeout_s: float | None
 
     @property
     def words(self) -> tuple[str, str, str]:
         return WORDS[self.policy]
+
+    @property
+    def no_preview(self) -> str:
+        """What people should know of an effect that can't be tried; empty for all others."""
+        if self.reads or self.can_plan or not self.is_known or self.policy is Policy.FORBIDDEN:
+            return ""
+        return NO_PREVIEW if self.policy in {Policy.REVIEW, Policy.TWO_PERSON} else UNSEEN
 
     @property
     def asks(self) -> bool:
@@ -95,6 +107,7 @@ def _line(grant: ToolGrantIn, entry: CatalogEntry | None) -> ToolLine:
         threshold=percent(threshold) if grant.policy is Policy.CONFIDENCE else "",
         reads=spec is not None and spec.effect is Effect.READ,
         is_known=spec is not None,
+        can_plan=spec is not None and spec.can_plan,
         timeout_s=grant.timeout_s,
     )
 

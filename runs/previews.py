@@ -126,10 +126,12 @@ class TablePreview(Preview):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgumentsPreview(Preview):
-    """`contradicted` when the tool's own preview did not match the arguments."""
+    """`contradicted` when the tool's own preview did not match the arguments; `untried` when the tool can't say at all
+    what it would do."""
 
     arguments: tuple[tuple[str, str], ...]
     contradicted: bool = False
+    untried: bool = False
     kind: ClassVar[str] = "arguments"
 
 
@@ -262,7 +264,7 @@ def _record(action: Action, preview: Mapping[str, Any]) -> Preview:
         title=f"{verb.capitalize()} {what}",
         icon="database",
         noun=noun if noun != "change" else "record change",
-        effect=Effect(verb=_third_person(verb), one="record", many="records", icon="database"),
+        effect=Effect(verb=f"{verb}s", one="record", many="records", icon="database"),
         is_long=is_long("\n".join(f"{now}{after}" for _, now, after in fields)),
         record=record,
         fields=fields,
@@ -277,7 +279,7 @@ def _table(action: Action, preview: Mapping[str, Any]) -> Preview:
         title=f"{verb.capitalize()} {counted(len(rows), 'record', 'records')}",
         icon="table",
         noun=noun,
-        effect=Effect(verb=_third_person(verb), one="record", many="records", count=len(rows), icon="table"),
+        effect=Effect(verb=f"{verb}s", one="record", many="records", count=len(rows), icon="table"),
         is_long=len(rows) > LONG_LINES or is_long("".join(cell for row in rows for cell in row)),
         columns=columns,
         rows=rows,
@@ -325,6 +327,7 @@ def _arguments(action: Action, *, contradicted: bool = False) -> Preview:
         is_long=any(is_long(value) for _, value in arguments) or len(arguments) > LONG_LINES,
         arguments=arguments,
         contradicted=contradicted,
+        untried=action.kind == "action" and not (action.plan_summary or action.preview or action.preconditions),
     )
 
 
@@ -435,10 +438,6 @@ def _verb(kind: str, action: Action) -> tuple[str, str]:
     first = words[0].lower() if words else ""
     known = VERBS[kind]
     return (first, known[first]) if first in known else DEFAULT_VERB[kind]
-
-
-def _third_person(verb: str) -> str:
-    return f"{verb}s"
 
 
 def _decimal(value: Any) -> Decimal:

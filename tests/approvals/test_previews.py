@@ -194,3 +194,21 @@ def test_after_an_edit_only_what_still_holds_is_kept() -> None:
     }
     assert previews.after_edit(RECORD, {}) is None
     assert previews.after_edit(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "untried"),
+    [
+        (action({"amount": 84}), True),
+        (action({"amount": 84}, plan_summary="Refund $84.00 to Ines"), False),
+        (action({"amount": 84}, preconditions={"refunded": "0.00"}), False),
+        (action({"amount": 84}, {"type": "amount", "amount": "1.00"}), False),
+        (action({"amount": 84}, kind="unknown"), False),
+    ],
+    ids=["no plan twin", "a summary alone", "preconditions alone", "a preview that contradicts", "unknown outcome"],
+)
+def test_only_a_tool_that_cannot_be_tried_is_said_to_have_no_preview(row: Action, untried: bool) -> None:
+    shown = previews.present(row)
+
+    assert isinstance(shown, ArgumentsPreview)
+    assert shown.untried is untried

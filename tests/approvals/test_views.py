@@ -170,6 +170,18 @@ def test_the_page_says_what_happens_why_and_what_is_final(world: World) -> None:
         assert words in page
 
 
+def test_what_cannot_be_tried_says_so_wherever_it_is_decided(world: World) -> None:
+    batch = make.make_batch(world)
+    tried = make.make_refund(batch)
+    client, words = world.client("approver"), "No preview: this tool cannot be tried dry."
+    pages = [url("batch", batch), reverse("approvals:across"), url("whole", batch, tried)]
+    assert [words in text(client.get(page)) for page in pages] == [False, False, False]
+
+    action = make.make_action(batch, "crm.merge", {"from": "C-1", "into": "C-2"}, risk="medium")
+    pages[2] = url("whole", batch, action)
+    assert [words in text(client.get(page)) for page in pages] == [True, True, True]
+
+
 def test_an_empty_inbox_says_so(world: World) -> None:
     assert "Nothing waits for you" in text(world.client("approver").get(url("inbox")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_the_table(policy: Policy, effect: Effect, outcome: str, needed: int, re
     chosen = route(call(), tool(effect), grant(policy))
 
     assert (chosen.outcome, chosen.needed, chosen.reason, chosen.risk) == (outcome, needed, reason, Risk.HIGH)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("effect", list(Effect))
+@pytest.mark.parametrize("confidence", [0.5, 0.95, None])
+def test_a_policy_means_the_same_for_a_tool_that_cannot_be_tried(
+    policy: Policy, effect: Effect, confidence: float | None
+) -> None:
+    """Policies are the team's own words: `auto` for an effect without a preview is said outright, or not at all."""
+    tried = replace(tool(effect), can_plan=True)
+
+    assert route(call(confidence), tool(effect), grant(policy)) == route(call(confidence), tried, grant(policy))
 
 
 def test_what_was_never_granted_is_forbidden() -> None:

@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import receipts
 from accounts.models import Membership, Receipt
-from runs import agents, drafts, settings_form
+from runs import agents, drafts, policies, settings_form
+from runs.engine.types import Policy
 from runs.errors import Conflict, Invalid
 from runs.models import Agent, AgentDraft, AgentVersion
 from runs.schemas import AgentIn
@@ -426,3 +427,35 @@ def test_who_left_since_the_version_was_published_holds_nothing_up(world: World)
     change(world, purpose="Other")
 
     assert draft_of(world).purpose == "Other"
+
+
+@pytest.mark.parametrize(
+    ("policy", "reads", "can_plan", "is_known", "words"),
+    [
+        ("auto", False, False, True, policies.UNSEEN),
+        ("confidence", False, False, True, policies.UNSEEN),
+        ("review", False, False, True, policies.NO_PREVIEW),
+        ("two_person", False, False, True, policies.NO_PREVIEW),
+        ("forbidden", False, False, True, ""),
+        ("auto", True, False, True, ""),
+        ("auto", False, True, True, ""),
+        ("auto", False, False, False, ""),
+    ],
+)
+def test_the_table_says_which_effect_cannot_be_tried(
+    policy: str, reads: bool, can_plan: bool, is_known: bool, words: str
+) -> None:
+    line = policies.ToolLine(
+        name="crm.merge",
+        description="",
+        risk="medium",
+        tool_risk="medium",
+        policy=Policy(policy),
+        threshold="",
+        reads=reads,
+        is_known=is_known,
+        can_plan=can_plan,
+        timeout_s=None,
+    )
+
+    assert line.no_preview == words
