@@ -20,7 +20,7 @@ from runs.words import spelled, words
 
 LONGEST = 4_000
 MOST = 500
-"""Notes on one run: the page shows them all."""
+"""Notes on one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

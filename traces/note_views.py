@@ -22,9 +22,10 @@ from traces import noted, trace_page
 
 @require_safe
 def notes(request: HttpRequest, run_id: uuid.UUID, seq: int | None = None) -> HttpResponse:
-    """The notes alone, for a page that is open; 204 when they are those that it `have`."""
+    """The notes alone, for a page that is open: the newest, or with `all` all; 204 when they are those that it
+    `have`."""
     run = get(request.access, Run, run_id)
-    found = noted.on_step(request.access, run, seq) if seq is not None else noted.on_run(request.access, run)
+    found = _found(request, run, seq, whole="all" in request.GET)
     if found["stamp"] == request.GET.get("have"):
         return HttpResponse(status=204)
     return render(request, "traces/_notes_list.html", {"run": run, "notes": found, "alone": True})
@@ -66,7 +67,7 @@ def _said(request: HttpRequest) -> noting.Said:
 def _done(request: HttpRequest, run_id: uuid.UUID, seq: int | None) -> HttpResponse:
     if request.htmx:
         run = get(request.access, Run, run_id)
-        found = noted.on_run(request.access, run) if seq is None else noted.on_step(request.access, run, seq)
+        found = _found(request, run, seq, whole="all" in request.POST)
         return render(request, "traces/_notes.html", {"run": run, "notes": found, "alone": True})
     if seq is None:
         return HttpResponseRedirect(reverse("traces:trace", args=[run_id]) + "?" + urlencode({"notes": "open"}))
@@ -85,9 +86,9 @@ def _again(
     }
     if request.htmx:
         run = get(request.access, Run, run_id)
-        found = noted.on_run(request.access, run) if seq is None else noted.on_step(request.access, run, seq)
+        found = _found(request, run, seq, whole=note_id is not None)
         return render(request, "traces/_notes.html", {"run": run, "notes": found | {"typed": typed}}, status=422)
-    context = trace_page.page(request.access, run_id, seq=seq, fold=True, whole="")
+    context = trace_page.page(request.access, run_id, seq=seq, fold=True, whole="", all_notes=note_id is not None)
     if context is None:
         raise Http404("This run has no such step.")
     place = "run_notes" if seq is None else "step_notes"
@@ -95,3 +96,9 @@ def _again(
         raise PermissionDenied
     context[place] |= {"typed": typed, "open": True}
     return render(request, "traces/trace.html", context, status=422)
+
+
+def _found(request: HttpRequest, run: Run, seq: int | None, *, whole: bool) -> dict[str, Any]:
+    if seq is None:
+        return noted.on_run(request.access, run, whole=whole)
+    return noted.on_step(request.access, run, seq, whole=whole)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.http import Http404
 from django.urls import reverse
 
@@ -15,21 +15,25 @@ from runs import noting
 from runs.asked import Note
 from runs.models import Run, Step
 
+NEWEST: Final = 20
+"""Notes that are shown of a run or a step before somebody asks for all."""
 
-def on_run(access: Access, run: Run) -> dict[str, Any]:
+
+def on_run(access: Access, run: Run, *, whole: bool = False) -> dict[str, Any]:
+    """The newest, or with `whole` all."""
     found = noting.of(access, run).filter(step__isnull=True)
     place = [run.id]
-    return _shown(access, found, "run", reverse("traces:notes", args=place), reverse("traces:add_note", args=place))
+    urls = {"url": reverse("traces:notes", args=place), "add_url": reverse("traces:add_note", args=place)}
+    return _shown(access, found, whole) | {"place": "run", "seq": None, **urls}
 
 
-def on_step(access: Access, run: Run, seq: int) -> dict[str, Any]:
+def on_step(access: Access, run: Run, seq: int, *, whole: bool = False) -> dict[str, Any]:
     if not rows(access, Step).filter(run=run, seq=seq).exists():
         raise Http404("This run has no such step.")
     place = [run.id, seq]
     found = noting.of(access, run).filter(step__seq=seq)
-    return _shown(
-        access, found, "step", reverse("traces:step_notes", args=place), reverse("traces:add_step_note", args=place)
-    )
+    urls = {"url": reverse("traces:step_notes", args=place), "add_url": reverse("traces:add_step_note", args=place)}
+    return _shown(access, found, whole) | {"place": "step", "seq": seq, **urls}
 
 
 def seq_of(access: Access, run_id: uuid.UUID, note_id: uuid.UUID) -> int | None:
@@ -43,13 +47,12 @@ def counts(step_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, int]:
     return {step_id: count for step_id, count in found.annotate(count=Count("id")) if step_id is not None}
 
 
-def _shown(access: Access, found: QuerySet[Note], place: str, url: str, add_url: str) -> dict[str, Any]:
-    listed = list(found)
-    moments = [note.edited_at or note.created_at for note in listed]
+def _shown(access: Access, found: QuerySet[Note], whole: bool) -> dict[str, Any]:
+    seen = found.aggregate(count=Count("id"), created=Max("created_at"), edited=Max("edited_at"))
+    moments = [moment for moment in (seen["created"], seen["edited"]) if moment]
+    newest = found.reverse() if whole else found.reverse()[:NEWEST]
+    listed = list(newest)[::-1]
     return {
-        "place": place,
-        "url": url,
-        "add_url": add_url,
         "list": [
             {
                 "note": note,
@@ -58,7 +61,10 @@ def _shown(access: Access, found: QuerySet[Note], place: str, url: str, add_url:
             }
             for note in listed
         ],
-        "stamp": f"{len(listed)}-{max(moments).timestamp():.6f}" if moments else "0",
+        "count": seen["count"],
+        "earlier": seen["count"] - len(listed),
+        "whole": whole and seen["count"] > NEWEST,
+        "stamp": f"{seen['count']}-{max(moments).timestamp():.6f}" if moments else "0",
         "may_add": access.may(Right.LAUNCH),
         "typed": None,
         "open": False,

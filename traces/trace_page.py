@@ -186,6 +186,7 @@ def page(
     find: str = "",
     first: int | None = None,
     base: str = "",
+    all_notes: bool = False,
 ) -> dict[str, Any] | None:
     """The template's context; None when the run has no step of that number. Links begin with `base`, which is the
     run's own address unless told."""
@@ -205,8 +206,8 @@ def page(
         "asks": bool(asking),
         "base": base or _base(run),
         "sharing": sharing.shown(access, run),
-        "run_notes": noted.on_run(access, run),
-        "step_notes": noted.on_step(access, run, pane.step.seq) if pane else None,
+        "run_notes": noted.on_run(access, run, whole=all_notes),
+        "step_notes": noted.on_step(access, run, pane.step.seq, whole=all_notes) if pane else None,
         "agent_name": agent_name(run),
         "timeline": shown,
         "window": window(shown, loaded, chosen, find, first),

@@ -61,6 +61,7 @@ def page_of(request: HttpRequest) -> dict[str, Any]:
         "fold": _fold(request),
         "whole": request.GET.get("whole", ""),
         "find": request.GET.get("find", ""),
+        "all_notes": request.GET.get("notes") == "all",
         "first": int(first) if first.isascii() and first.isdigit() and len(first) < 9 else None,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 
 import pytest
 from django.core.exceptions import PermissionDenied
@@ -265,3 +266,53 @@ def test_pruning_and_erasing_take_notes_along(run: Run, team: Team, dana: User, 
     retention.prune(team, -dt.timedelta(hours=2))
     assert not Note.objects.exists()
     assert not Step.objects.exists()
+
+
+# --- many of them ----------------------------------------------------------------------------------------------------
+
+
+def noted_often(run: Run, author: User, count: int, seq: int | None = None) -> list[Note]:
+    step = None if seq is None else run.steps.get(seq=seq)
+    rows = [Note(team=run.team, run=run, step=step, author=author, text=f"note {n:03}.") for n in range(count)]
+    for number, row in enumerate(rows):
+        row.save()
+        Note.objects.filter(id=row.id).update(created_at=timezone.now() - dt.timedelta(minutes=count - number))
+    return rows
+
+
+def shown_in(page: str) -> list[int]:
+    return [int(number) for number in re.findall(r"note (\d{3})\.</p>", page)]
+
+
+@pytest.mark.parametrize("seq", [None, 2])
+def test_of_many_notes_the_newest_are_shown_and_the_rest_when_asked_for(run: Run, olga: User, seq: int | None) -> None:
+    notes = noted_often(run, olga, 23, seq)
+    client, path = sign_in(olga), url(run, "" if seq is None else "steps/2/")
+    page = client.get(path).content.decode()
+    assert shown_in(page) == list(range(3, 23))
+    assert "Show 3 earlier</a>" in page
+    whole = client.get(path + "?notes=all").content.decode()
+    assert shown_in(whole) == list(range(23))
+    assert "earlier</a>" not in whole
+    listed = client.get(f"{path}notes/?all").content.decode()
+    assert shown_in(listed) == list(range(23))
+    assert "notes/?all" in listed  # what comes later does not fold it again
+    changing = {"text": "note 001.", "score": "1", "all": "1"}
+    changed = client.post(url(run, f"notes/{notes[1].id}/"), changing, headers=HTMX).content.decode()
+    assert shown_in(changed) == list(range(23))
+    refused = client.post(url(run, f"notes/{notes[1].id}/"), {"text": "", "score": "x"}, headers=HTMX)
+    assert f'id="note-{notes[1].id}"' in refused.content.decode()
+
+
+def test_the_page_asks_as_often_however_many_notes_there_are(run: Run, olga: User) -> None:
+    client = sign_in(olga)
+    noted_often(run, olga, 2)
+    client.get(url(run))
+    with CaptureQueriesContext(connection) as few:
+        client.get(url(run))
+    noted_often(run, olga, 30)
+    with CaptureQueriesContext(connection) as many:
+        client.get(url(run))
+    with CaptureQueriesContext(connection) as whole:
+        client.get(url(run, "?notes=all"))
+    assert len(few) == len(many) == len(whole)
