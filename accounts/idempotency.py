@@ -47,14 +47,15 @@ def replay_or_run(
         raise UnusableKey(f"An Idempotency-Key has 1 to {KEY_LENGTH} printable characters.")
     claim = _claim(access, key, route, _digest(body))
     if claim.status_code is not None:
-        return claim.status_code, type_of_response.validate_python(claim.response), True
+        return claim.status_code, type_of_response.validate_json(str(claim.response)), True
     try:
         status, response = produce()
     except BaseException:
         _held(claim).delete()
         raise
     # A claim that was taken over meanwhile belongs to the other; this answer then goes to this caller only.
-    _held(claim).update(status_code=status, response=response)
+    # Kept as text, because PostgreSQL would put the fields of an object into an order of its own.
+    _held(claim).update(status_code=status, response=json.dumps(response))
     return status, response, False
 
 

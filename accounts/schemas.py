@@ -40,4 +40,4 @@ type_of_payload = TypeAdapter(dict[str, JsonValue])
 """`Receipt.payload`: what a reader needs to know of the event. Each kind has its own keys."""
 
 type_of_response = TypeAdapter[JsonValue](JsonValue)
-"""`IdempotentRequest.response`: a body exactly as it was answered."""
+"""`IdempotentRequest.response`: the text of a body exactly as it was answered."""

@@ -33,11 +33,11 @@ class RunIn(Strict):
 
 
 class ForkIn(Strict):
-    """`replace_output` that is given, null included, is the output of the step `from_seq`."""
+    """`replace_output` that is given, null included, is the output of the step `from_seq`. No task: the run's own."""
 
     from_seq: Annotated[int, Field(ge=1, le=2**31 - 1)]
     agent: Annotated[str, Field(max_length=80)] | None = None
-    task: str | None = None
+    task: Annotated[str, Field(min_length=1)] | None = None
     model: Annotated[str, Field(max_length=120)] | None = None
     replace_output: Any = None
 

@@ -33,3 +33,4 @@ def test_what_is_wrong_is_named(world: World, as_: As) -> None:
     run = make.make_run(world)
     wrong = as_("operator").post(f"/runs/{run.id}/fork", {"from_seq": 99, "agent": "nobody"})
     problem(wrong, 422, "from_seq", "agent")
+    problem(as_("operator").post(f"/runs/{run.id}/fork", {"from_seq": 1, "task": ""}), 422, "task")

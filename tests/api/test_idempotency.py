@@ -36,6 +36,9 @@ def test_the_same_key_and_body_give_the_same_answer(world: World, as_: As) -> No
     commands.cancel(world.access("operator"), first["id"])
     again = answer(operator.post("/runs", LAUNCH, key="order-1"), 201)
     assert again == first, "the first answer, not the run as it is now"
+    assert json.dumps(again) == json.dumps(first), "field by field in the same order"
+    written_anew = json.dumps(dict(reversed(LAUNCH.items())), indent=2).encode()
+    assert answer(operator.post("/runs", written_anew, key="order-1"), 201) == first
     assert Run.objects.count() == 1
 
 
