@@ -87,10 +87,15 @@ class Api(NinjaAPI):
 def _as_problem(view: View) -> View:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        asked = request.method
+        if asked == "HEAD":
+            request.method = "GET"  # the server leaves the body out
         try:
             response = view(request, *args, **kwargs)
         except Http404:  # the root of the API, which is a name and no page
             return _nothing_here(request)
+        finally:
+            request.method = asked
         if not isinstance(response, HttpResponseNotAllowed):
             return response
         refused = problem(405, f"{request.method} is not possible here; {response['Allow']} is.")
@@ -105,9 +110,18 @@ def _nothing_here(request: HttpRequest) -> HttpResponse:
     return problem(404, f"There is nothing at {request.path}; {api.docs_url} lists what there is.")
 
 
+ABOUT = """Send `Authorization: Bearer TOKEN`; `manage.py create_token` makes one, and so does your settings page.
+
+- Errors are problem details (RFC 9457, `application/problem+json`): `status`, `title`, `detail`, and for 422 `errors`,
+  each with `field` and `message`. 401: no usable token. 403: a right or a scope is missing. 404: not there, or another
+  team's. 409: not possible as things stand. 429: more than 1,200 calls in a minute; `Retry-After` says when to go on.
+- Lists take `limit` (at most 200) and `cursor`, the `next` of the page before.
+- A POST with an `Idempotency-Key` that is sent again gets the first answer, and nothing happens twice.
+- Times are RFC 3339 in UTC, money is a decimal string of US dollars, ids are UUIDs that rise with time."""
 api = Api(
     title="agentsite",
     version="1",
+    description=ABOUT,
     auth=Token(),
     throttle=[PerToken()],
     parser=JsonParser(),

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.test import Client
 
+from agentsite.api import CALLS_A_MINUTE
+
 DOCUMENTED = {
     ("put", "/agents/{slug}"),
     ("get", "/agents"),
@@ -80,3 +82,11 @@ def test_openapi_lists_every_call() -> None:
             assert named == {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
     launch = schema["components"]["schemas"]["RunIn"]
     assert set(launch["properties"]) == {"agent", "task", "mode", "limits", "task_type", "metadata"}
+
+
+@pytest.mark.django_db
+def test_what_holds_for_every_call_is_said_once() -> None:
+    about = json.loads(Client().get("/api/v1/openapi.json").content)["info"]["description"]
+    assert f"{CALLS_A_MINUTE:,} calls in a minute" in about
+    for name in ("Authorization", "application/problem+json", "Retry-After", "cursor", "Idempotency-Key"):
+        assert name in about

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runs.models import Run
-from tests.api.client import answer, fields_of, problem
+from tests.api.client import Caller, answer, fields_of, problem
 from tests.api.conftest import As
 from tests.approvals import factories as make
 from tests.approvals.factories import World
@@ -172,3 +172,11 @@ def test_a_failure_inside_is_a_problem_too(
     refused = problem(as_("viewer").get("/runs"), 500)
     assert "swordfish" not in refused["detail"]
     assert "swordfish" in caplog.text
+
+
+def test_a_head_is_a_get_without_a_body(world: World, as_: As) -> None:
+    viewer = as_("viewer")
+    assert viewer.call("HEAD", "/runs").status_code == 200
+    assert viewer.call("HEAD", "/runs").content == b""
+    assert viewer.call("HEAD", "/agents/nobody").status_code == 404
+    assert Caller(None).call("HEAD", "/runs").status_code == 401
