@@ -93,7 +93,9 @@ class Installation:
     def start_simulated_model(self) -> None:
         if not settings.SIMULATED:
             return
-        self.note("no ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL is in use: agents get a simulated model")
+        forced = settings.AGENTSITE_SIMULATED_MODEL
+        why = "AGENTSITE_SIMULATED_MODEL is set" if forced else "no ANTHROPIC_API_KEY, no ANTHROPIC_BASE_URL"
+        self.note(f"{why}: agents get a simulated model")
         port_file: Path = settings.SIMULATED_MODEL_PORT_FILE
         port_file.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "runs.samples.simulated", "--port", "0", "--port-file", str(port_file)]
