@@ -76,7 +76,7 @@ def ending_of(run: Run, actions: Mapping[str, int]) -> Ending:
         tone=tone,
         icon=icon,
         title=title,
-        detail="" if run.status in {"completed", "dry_run_ready"} else run.stop_detail,
+        detail="" if run.status in {"completed", "dry_run_ready"} or _says_no_more(run, title) else run.stop_detail,
         result=run.result,
         kept=_kept(run),
         not_done=_not_done(run, actions),
@@ -89,6 +89,10 @@ def ending_of(run: Run, actions: Mapping[str, int]) -> Ending:
         code=reason,
         task=run.task,
     )
+
+
+def _says_no_more(run: Run, title: str) -> bool:
+    return run.stop_detail.strip().rstrip(".") == title
 
 
 def _kept(run: Run) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def _rows(run: Run, steps: Sequence[Step]) -> list[StepRow]:
 
 
 def _row(run: Run, step: Step, group: str, batch: Batch | None) -> StepRow:
-    queued = step.kind == "approval" and not step.duration_ms
+    never_ran = (step.kind == "approval" or step.status == "denied") and not step.duration_ms
     return StepRow(
         run_id=run.id,
         seq=step.seq,
@@ -138,7 +138,7 @@ def _row(run: Run, step: Step, group: str, batch: Batch | None) -> StepRow:
         title=step.title,
         summary=step.summary,
         score=step.score,
-        took_ms=None if queued or step.kind in TOOK_NOTHING else step.duration_ms,
+        took_ms=None if never_ran or step.kind in TOOK_NOTHING else step.duration_ms,
         is_priced=step.kind in PRICED,
         cost_usd=step.cost_usd,
         group=group,

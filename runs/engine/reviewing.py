@@ -119,7 +119,7 @@ class Reviewer:
             return
         if self.journal.recorded(key) is not None or planning.may_fall(self.plan.now, left):
             rest = [step for step in done if step.key not in self._judged]
-            self._judge_work(key, "Evaluate before the next action", rest, too_late)
+            self._judge_work(key, "Evaluate in between", rest, too_late)
 
     def turn(self, turn: int, steps: Sequence[Step]) -> None:
         """Scores what a turn did. Raises `Stop` when nothing moves any more."""

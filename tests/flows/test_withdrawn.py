@@ -106,7 +106,9 @@ def test_what_was_approved_is_withdrawn_when_the_action_before_it_refutes_its_gr
     page = client.get(f"/approvals/{batch.id}/").content.decode()
     words = page.split(f'id="state-{withdrawn.id}"')[1].split("</div>")[0]
     assert f"Not executed: {why}." in words
+    assert "approved by Dana" in words
     assert "Both look right." in words, "what the person said stands beside it"
+    assert "Allow more like this" not in words
     assert "Not executed" not in page.split(f'id="state-{done.id}"')[1].split("</div>")[0]
     assert receipts.verify(run.team) == []
     assert_sound(run)
