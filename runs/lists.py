@@ -48,9 +48,19 @@ class RunLine:
 
 
 def lines(found: QuerySet[Run]) -> list[RunLine]:
-    waiting = Count("actions", filter=Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open"))
-    selected = found.select_related("agent", "agent_version", "owner").annotate(to_approve=waiting)
-    return [_line(run, run.to_approve, run.delegates) for run in with_delegating(selected)]  # type: ignore[attr-defined]
+    open_ones = Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open")
+    selected = found.select_related("agent", "agent_version", "owner").annotate(
+        waiting=Count("actions", filter=open_ones),
+        to_approve=Count("actions", filter=open_ones & Q(actions__kind="action")),
+    )
+    return [_line(run, _waits(run.waiting, run.to_approve), run.delegates) for run in with_delegating(selected)]  # type: ignore[attr-defined]
+
+
+def _waits(waiting: int, to_approve: int) -> str:
+    """What a person is asked for, in the words of the run's own page; empty when nothing is."""
+    if waiting and not to_approve:
+        return "needs an answer"
+    return f"{waiting} to approve" if waiting else ""
 
 
 def recent(access: Access, limit: int) -> list[RunLine]:
@@ -68,10 +78,10 @@ def live_count(access: Access) -> int:
     return rows(access, Run).filter(status__in=LIVE).count()
 
 
-def _line(run: Run, to_approve: int, delegates: bool) -> RunLine:
+def _line(run: Run, waits: str, delegates: bool) -> RunLine:
     label = ""
-    if to_approve:
-        label = f"{to_approve} to approve" if run.status == RunStatus.WAITING else f"Running, {to_approve} to approve"
+    if waits:
+        label = f"{waits[0].upper()}{waits[1:]}" if run.status == RunStatus.WAITING else f"Running, {waits}"
     return RunLine(
         id=run.id,
         ref=run.short_id,

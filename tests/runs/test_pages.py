@@ -304,6 +304,10 @@ def test_the_list_filters_and_pages(world: World) -> None:
     assert "/runs/?before=3" in text_of(client.get("/runs/"))
     assert re.findall(r"R-\d+(?=</span>)", text_of(client.get("/runs/?before=3"))) == ["R-2", "R-1"]
     assert "3 to approve" in text_of(client.get("/runs/?show=waiting"))
+    waiting.actions.update(kind="question")
+    assert "Needs an answer" in text_of(client.get("/runs/?show=waiting")), "the words of the run's own page"
+    waiting.actions.filter(id=waiting.actions.all()[0].id).update(kind="action")
+    assert "3 to approve" in text_of(client.get("/runs/?show=waiting"))
     assert "No run is like this" in text_of(client.get("/runs/?show=cancelled"))
     assert client.get("/runs/?show=strange&before=x").status_code == 200
 
