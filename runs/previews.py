@@ -120,7 +120,7 @@ class HttpPreview(Preview):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePreview(Preview):
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[tuple[str, str], ...], ...]  # of (column, cell); a cell too many has no column, and stands too
     kind: ClassVar[str] = "table"
 
 
@@ -282,7 +282,7 @@ def _table(action: Action, preview: Mapping[str, Any]) -> Preview:
         effect=Effect(verb=f"{verb}s", one="record", many="records", count=len(rows), icon="table"),
         is_long=len(rows) > LONG_LINES or is_long("".join(cell for row in rows for cell in row)),
         columns=columns,
-        rows=rows,
+        rows=tuple(tuple(zip((*columns, *[""] * len(row)), row, strict=False)) for row in rows),
     )
 
 
@@ -419,7 +419,7 @@ def _texts(preview: Preview) -> tuple[str, ...]:
     if isinstance(preview, RecordPreview):
         return (preview.record, *(f"{name}\0{after}" for name, _, after in preview.fields))
     if isinstance(preview, TablePreview):
-        return tuple(cell for row in preview.rows for cell in row)
+        return tuple(cell for row in preview.rows for _, cell in row)
     return ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.urls import reverse
 
 from approvals.words import final_line, totals_line
 from runs import previews
@@ -19,6 +20,8 @@ from runs.previews import (
     RecordPreview,
     TablePreview,
 )
+from tests.approvals import factories as make
+from tests.approvals.factories import World
 
 
 def action(args: dict[str, Any], preview: dict[str, Any] | None = None, **fields: Any) -> Action:
@@ -212,3 +215,21 @@ def test_only_a_tool_that_cannot_be_tried_is_said_to_have_no_preview(row: Action
 
     assert isinstance(shown, ArgumentsPreview)
     assert shown.untried is untried
+
+
+def test_each_cell_of_a_table_says_its_column_and_none_is_left_out() -> None:
+    rows = [["E-1001", "Orders"], ["E-1002", "Carts", "one too many"]]
+    shown = previews.present(action({}, {"type": "table", "columns": ["Record", "Label"], "rows": rows}))
+
+    assert isinstance(shown, TablePreview)
+    assert shown.rows[0] == (("Record", "E-1001"), ("Label", "Orders"))
+    assert shown.rows[1] == (("Record", "E-1002"), ("Label", "Carts"), ("", "one too many"))
+
+
+def test_a_table_on_the_page_of_a_batch(world: World) -> None:
+    batch = make.make_batch(world)
+    preview = {"type": "table", "columns": ["Record", "Label"], "rows": [["E-1001", "Orders & more"]]}
+    make.make_action(batch, "shop.delete_records", {"kind": "exports"}, preview=preview, preview_type="table")
+    page = world.client("approver").get(reverse("approvals:batch", args=[batch.id])).content.decode()
+
+    assert '<td data-column="Record">E-1001</td><td data-column="Label">Orders &amp; more</td>' in page

@@ -195,3 +195,22 @@ def test_the_list_of_keys_and_the_palette(site: Site, windows: Windows, open_run
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: "/costs/" not in url)
+
+
+def test_many_runs_are_decided_at_once_by_keyboard_alone(site: Site, windows: Windows) -> None:
+    runs = [site.parked("supplier-research", "interactive") for _ in range(2)]
+    page = windows.open()
+    for _ in runs:  # each e-mail is read before it can be selected
+        page.goto(f"{site.url}/approvals/actions/")
+        page.get_by_role("link", name="Read it first").first.click()
+        expect(page).to_have_url(re.compile("/whole"))
+    page.goto(f"{site.url}/approvals/actions/")
+    approve = page.locator('[data-words="Approve"]')
+    expect(approve).to_be_disabled()
+    for key in ("j", "x", "j", "x"):
+        page.keyboard.press(key)
+    expect(approve).to_have_text("Approve 2 selected")
+    page.keyboard.press("a")
+    expect(page.get_by_text("Nothing that matches waits")).to_be_visible()
+    for run_id in runs:
+        assert {action["status"] for action in site.batch(run_id)["actions"]} <= {"approved", "executing", "succeeded"}
