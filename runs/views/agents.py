@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -15,11 +15,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import Right, get, holders, rows
 from accounts.http import HttpRequest
-from runs import breakers, drafts, lists, policies, settings_form, settings_page
+from runs import bounds, breakers, drafts, lists, policies, settings_form, settings_page
 from runs.catalog import catalog
 from runs.errors import Conflict, Invalid
 from runs.human_side import Replay, human_side
 from runs.models import Agent, AgentVersion, Run
+from runs.policies import ToolLine
 from runs.schemas import AgentIn
 
 RUNS = 5
@@ -47,11 +48,12 @@ def page(request: HttpRequest, slug: str) -> HttpResponse:
     if request.access.may(Right.MANAGE) and agent.current:
         return render(request, "runs/agent_settings.html", _settings(request, agent))
     definition = _definition(agent)
+    tools = policies.tool_lines(definition, catalog(request.access.team))
     context = {
-        **_shared(request, agent, definition),
+        **_shared(request, agent, definition, tools),
         "definition": definition,
         "model": _models(definition)[0],
-        "tools": policies.tool_lines(definition, catalog(request.access.team)),
+        "tools": tools,
         "instructions": list(enumerate(definition.instructions.splitlines(), 1)),
     }
     return render(request, "runs/agent.html", context)
@@ -127,7 +129,7 @@ def _settings(
         shown, live, known, human_side().history(agent), lists.calls(access, agent), typed=typed, errors=errors
     )
     return {
-        **_shared(request, agent, shown),
+        **_shared(request, agent, shown, [row.line for row in view.rows]),
         "definition": shown,
         "draft": draft,
         "url": reverse("runs:change_agent", args=[agent.slug]),
@@ -147,7 +149,7 @@ def _replayed(replay: Replay) -> dict[str, Any]:
     return {"replay": replay, "replay_lists": lists_of}
 
 
-def _shared(request: HttpRequest, agent: Agent, definition: AgentIn) -> dict[str, Any]:
+def _shared(request: HttpRequest, agent: Agent, definition: AgentIn, tools: Sequence[ToolLine]) -> dict[str, Any]:
     versions = rows(request.access, AgentVersion).filter(agent=agent).select_related("created_by").order_by("-number")
     runs = rows(request.access, Run).filter(agent=agent)
     connections = _connections(request, definition)
@@ -159,6 +161,9 @@ def _shared(request: HttpRequest, agent: Agent, definition: AgentIn) -> dict[str
         "runs": lists.lines(runs.order_by("-number")[:RUNS]),
         "may_launch": request.access.may(Right.LAUNCH),
         "connections": connections,
+        "guards": bounds.guards(request.access.team, definition, tools),
+        "permitted": bounds.permitted(request.access.team),
+        "may_manage": request.access.may(Right.MANAGE),
         "some_are_away": any(each.unavailable or each.is_tried for each in connections),
     }
 
