@@ -39,6 +39,7 @@ def make_past(site: Site) -> None:
         site.renew_shop()
         site.model.pace = 0 if day else 250  # today's runs last as long as people see
         set_back(site, day, a_day(site, day))
+    site.command("rollup", "--rebuild")
 
 
 def a_day(site: Site, day: int) -> list[str]:
