@@ -87,6 +87,11 @@ class Access:
         """Whether somebody else of the team may decide on actions too. Asked once for each request."""
         return holders(self.team, Right.DECIDE).exclude(id=self.user.id).exists()
 
+    @cached_property
+    def deciders(self) -> frozenset[uuid.UUID]:
+        """Who of the team may decide on actions now. Asked once for each request."""
+        return frozenset(holders(self.team, Right.DECIDE).values_list("id", flat=True))
+
     def require(self, right: Right) -> None:
         if not self.may(right):
             raise MissingRight(right, self._what_is_missing(right))

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from django.utils import timezone
+from pydantic import JsonValue
 
 from accounts import receipts
 from accounts.access import Access, Right, holders, still_may
@@ -161,6 +162,7 @@ class _Move:
     people: tuple[str, ...] = ()
     begins: dt.datetime | None = None
     result: JsonObject | None = None
+    again: bool = False  # the person's own decision stands already
 
 
 _Change = tuple[ActionStatus, str, tuple[str, ...], dt.datetime | None, uuid.UUID | None]
@@ -184,6 +186,7 @@ class _Deciding:
         self.contradicted = audit.contradicted(self.access.team.id, self.found.actions.values())
         self.cannot_undo = self._cannot_undo()
         self.said: list[tuple[Decision, uuid.UUID | None]] = []
+        self.released: list[_Move] = []
         self.changed = False
 
     @cached_property
@@ -259,14 +262,15 @@ class _Deciding:
             return invalid(line, "The stored arguments are not what the digest was made of, so nothing can run.")
         votes = [said for said in self.found.said[action.id] if said.verdict == Verdict.APPROVE]
         own = next((vote for vote in votes if vote.by == self.access.user.id), None)
+        counting = [vote.by for vote in votes if vote.by in self.still_may and vote.by != self.access.user.id]
+        people = tuple(str(person) for person in (*counting, self.access.user.id))
+        if len(people) >= action.needed:
+            # Whoever said so before says it again once a vote that did not count does: no role releases by itself.
+            return self._move(line, action, ActionStatus.APPROVED, note=note_of(line), people=people, again=bool(own))
         if own is not None:
             detail = f"Your approval counts already; {action.needed} different people are needed."
             return outcome(action, Result.ALREADY_DECIDED, detail, by=self.access.user, at=own.at)
-        counting = [vote.by for vote in votes if vote.by in self.still_may]
-        people = tuple(str(person) for person in (*counting, self.access.user.id))
-        if len(people) < action.needed:
-            return _Move(line=line, action=action, word=f"approved, {len(people)} of {action.needed}", status=None)
-        return self._move(line, action, ActionStatus.APPROVED, note=note_of(line), people=people)
+        return _Move(line=line, action=action, word=f"approved, {len(people)} of {action.needed}", status=None)
 
     def _is_unseen(self, action: Action) -> bool:
         if self.asked.channel != "web" or (action.id, action.digest) in self.seen:
@@ -319,6 +323,7 @@ class _Deciding:
         note: str = "",
         people: tuple[str, ...] = (),
         result: JsonObject | None = None,
+        again: bool = False,
     ) -> _Move:
         begins = timing.starts_at(self.run, action, self.now) if status is ActionStatus.APPROVED else None
         return _Move(
@@ -330,6 +335,7 @@ class _Deciding:
             people=people,
             begins=begins,
             result=result,
+            again=again,
         )
 
     def _carry_out(self, moves: Sequence[_Move]) -> dict[uuid.UUID, Outcome]:
@@ -374,9 +380,10 @@ class _Deciding:
         )
 
     def _record(self, done: Sequence[_Move], superseded_by: uuid.UUID | None = None) -> None:
-        made = Decision.objects.bulk_create([self._decision(move.line, move.action) for move in done])
-        self.said += [(decision, superseded_by) for decision in made]
-        self.changed = self.changed or bool(made)
+        new = [self._decision(move.line, move.action) for move in done if not move.again]
+        self.said += [(decision, superseded_by) for decision in Decision.objects.bulk_create(new)]
+        self.released += [move for move in done if move.again]
+        self.changed = self.changed or bool(done)
 
     def _decision(self, line: Line, action: Action) -> Decision:
         return Decision(
@@ -399,7 +406,15 @@ class _Deciding:
             Batch.objects.filter(id=self.batch.id).update(execution=self.asked.execution)
         widened = circle.ask_the_others(self.batch)
         settling.settle_batch(self.batch)
-        receipts.append_all(self.access.team.id, [*evidence.of_decisions(self.said), *widened])
+        released = [self._release(move) for move in self.released]
+        events = [*evidence.of_decisions(self.said), *audit.entries(released)]
+        receipts.append_all(self.access.team.id, [*events, *widened])
+
+    def _release(self, move: _Move) -> audit.Event:
+        """An approval that stands already was said again, and now there are enough."""
+        people: list[JsonValue] = [*move.people]
+        said: JsonObject = {"batch": str(self.batch.id), "shown_digest": move.line.digest, "people": people}
+        return audit.Event(move.action.id, "action.released", self.access.user, said)
 
     # --- answers ---
 

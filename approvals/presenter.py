@@ -336,7 +336,11 @@ def view_action(
 ) -> ActionView:
     preview = previews.present(action)
     said = tuple(action.decisions.all())
-    mine = any(each.verdict == Verdict.APPROVE and each.actor_id == access.user.id for each in said)
+    votes = [each for each in said if each.verdict == Verdict.APPROVE]
+    mine = any(vote.actor_id == access.user.id for vote in votes)
+    of_two = action.needed > 1 and action.status == ActionStatus.PENDING
+    counting = [vote for vote in votes if not of_two or vote.actor_id in access.deciders]
+    enough = len(counting) >= action.needed  # a voter may decide again, and whoever voted says so once more
     waits = action.status in WAITING_ACTIONS
     may_decide = access.may(Right.DECIDE)
     pending = action.status == ActionStatus.PENDING and action.kind == "action"
@@ -361,11 +365,11 @@ def view_action(
         held=action.held and action.status == ActionStatus.APPROVED,
         must_see=excerpts.must_see(action, preview),
         waits=waits,
-        can_decide=waits and may_decide and not (mine and action.status == ActionStatus.PENDING),
+        can_decide=waits and may_decide and not (mine and action.status == ActionStatus.PENDING and not enough),
         barred=barred,
         may_allow=mine and may_decide and not waits and action.needed == 1 and action.kind == "action",
         arguments=previews.arguments_of(action.args),
-        slots=_slots(action, said, may_decide and not mine and not barred),
+        slots=_slots(action, counting, may_decide and not mine and not barred),
         said=tuple(each for each in said if each.verdict != Verdict.EDIT),
         edited=next((each for each in earlier if each.verdict == Verdict.EDIT), None),
         changes=_changes(action),
@@ -405,11 +409,11 @@ def _votes(actions: Sequence[ActionView]) -> str:
     return "{} of {}".format(*max(begun)) if begun else ""
 
 
-def _slots(action: Action, said: Sequence[Decision], mine_next: bool) -> tuple[Slot, ...]:
+def _slots(action: Action, counting: Sequence[Decision], mine_next: bool) -> tuple[Slot, ...]:
+    """`counting`: the approvals of those who may still decide."""
     if action.needed < 2:
         return ()
-    approvals = [each for each in said if each.verdict == Verdict.APPROVE]
-    taken = tuple(Slot(user=each.actor, at=each.at) for each in approvals)
+    taken = tuple(Slot(user=each.actor, at=each.at) for each in counting)
     if action.status != ActionStatus.PENDING:
         return taken
     ordinals = ("the first", "the second", "the third")

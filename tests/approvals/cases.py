@@ -30,6 +30,9 @@ CASES = {
     "the first of two voters lost the right": (
         "approvals/test_decide.py::test_a_first_vote_whose_giver_lost_the_right_counts_no_more"
     ),
+    "and regained it": (
+        "approvals/test_decide.py::test_a_vote_whose_giver_may_decide_again_counts_once_one_of_the_two_says_so"
+    ),
     "another team's id over HTTP": "api/test_rights.py::test_an_admin_of_another_team_finds_nothing",
     "another team's batch over the socket": "approvals/test_live.py::test_another_teams_batches_are_never_sent",
     "the agent's token can't decide": "approvals/test_digests.py::test_a_token_that_only_launches_cannot_decide",

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.http import Http404
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks as Captured
 
@@ -322,6 +323,41 @@ def test_a_first_vote_whose_giver_lost_the_right_counts_no_more(world: World, be
     assert decide(world, "admin", batch, approve(refund))[0].detail == "Approved"
     refund.refresh_from_db()
     assert sorted(refund.released_by) == sorted(str(world.people[who].id) for who in ("admin", "second"))
+
+
+def test_a_vote_whose_giver_may_decide_again_counts_once_one_of_the_two_says_so(world: World, bells: Bells) -> None:
+    """No change of a role releases anything: a person does, who is one of the two, and no vote is counted twice."""
+    batch = make.make_batch(world)
+    refund = make.make_refund(batch, needed=2)
+    audit.record(refund, "action.proposed")
+    decide(world, "approver", batch, approve(refund))
+    first = Membership.objects.filter(user=world.people["approver"])
+    first.update(role=Role.VIEWER)
+    decide(world, "second", batch, approve(refund))
+    again = decide(world, "second", batch, approve(refund))[0]
+    assert (again.result, again.detail) == (
+        Result.ALREADY_DECIDED,
+        "Your approval counts already; 2 different people are needed.",
+    )
+    assert "Someone else must be the second" in page_of(world, "second", batch)
+
+    first.update(role=Role.APPROVER)
+    refund.refresh_from_db()
+    assert (refund.status, bells.workers) == (ActionStatus.PENDING, [])
+    assert f'value="{refund.id}"' in page_of(world, "second", batch), "it can be selected"
+    outcome = decide(world, "second", batch, approve(refund))[0]
+
+    assert (outcome.result, outcome.detail) == (Result.APPLIED, "Approved")
+    refund.refresh_from_db()
+    assert refund.status == ActionStatus.APPROVED
+    assert sorted(refund.released_by) == sorted(str(world.people[who].id) for who in ("approver", "second"))
+    assert Decision.objects.filter(action=refund).count() == 2
+    assert Receipt.objects.filter(kind="action.released", actor=world.people["second"]).count() == 1
+    assert evidence.verify(world.team) == []
+
+
+def page_of(world: World, who: str, batch: Batch) -> str:
+    return world.client(who).get(reverse("approvals:batch", args=[batch.id])).content.decode()
 
 
 def test_one_rejection_ends_what_two_must_approve(world: World) -> None:
