@@ -7,7 +7,7 @@ import threading
 from approvals import delivery, notices, reconcile
 from approvals.escalation import climb
 from approvals.expire import expire_due
-from runs import documents, live, staleness, statistics, tasks, worker
+from runs import documents, live, slots, staleness, statistics, tasks, worker
 from traces.alert_sender import send_due
 from traces.alerts import look_at_all
 from traces.otel_export import export_due
@@ -19,6 +19,7 @@ WARM_UP_AFTER_S = 2.0
 
 def start() -> None:
     live.publish_aside()
+    slots.use_slots()
     worker.start(
         chores=[
             (5, expire_due),

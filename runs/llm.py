@@ -15,7 +15,7 @@ import httpx2
 from runs import strict_json
 from runs.engine.ports import Interrupted, ModelError
 from runs.engine.types import JsonObject, ModelReply, ModelRequest, Usage
-from runs.threads import Threads
+from runs.threads import Threads, Watch
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
@@ -70,11 +70,13 @@ class AnthropicLlm:
     def complete(
         self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> ModelReply:
-        """Streams one reply. Both callbacks run in the calling thread; every stop reason is left to the caller."""
-        pump = _Pump(self._client, request_body(request, self._features))
+        """Streams one reply. `on_text` runs in the calling thread, `interrupted` in one that looks after all calls;
+        every stop reason is left to the caller."""
+        pump = _Pump(self._client, request_body(request, self._features), interrupted, self._silence_timeout_s)
         _streams.start(pump.run)
         try:
-            return self._follow(pump, on_text, interrupted)
+            with _watch.over(pump.look):
+                return self._follow(pump, on_text)
         except BaseException:
             pump.abandon()
             raise
@@ -91,28 +93,19 @@ class AnthropicLlm:
         tokens = found.get("input_tokens") if isinstance(found, dict) else None
         return _tokens(tokens) or None
 
-    def _follow(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
+    def _follow(self, pump: _Pump, on_text: Callable[[str], None]) -> ModelReply:
         try:
-            return self._read(pump, on_text, interrupted)
+            while text := pump.next_text():
+                on_text(text)
+            return pump.reply.finish(pump.request_id)
         except (ModelError, Interrupted) as error:
             error.may_be_billed = pump.reply.has_begun or pump.was_sent(error)
             error.usage = pump.reply.usage
             raise
 
-    def _read(self, pump: _Pump, on_text: Callable[[str], None], interrupted: Callable[[], bool]) -> ModelReply:
-        while True:
-            text = pump.next_text(POLL_S)
-            if text:
-                on_text(text)
-            elif text is not None:
-                return pump.reply.finish(pump.request_id)
-            if interrupted():
-                raise Interrupted("the model call was interrupted")
-            if time.monotonic() - pump.heard_at > self._silence_timeout_s:
-                raise ModelError("timeout", "the model was silent for too long", retryable=True)
-
 
 _streams = Threads("model-stream")
+_watch = Watch(_streams, POLL_S)
 
 
 class _Pump:
@@ -122,10 +115,14 @@ class _Pump:
     The SDK has no way to break off a request whose response headers have not come; a thread that is left behind has.
     """
 
-    def __init__(self, client: anthropic.Anthropic, body: JsonObject) -> None:
+    def __init__(
+        self, client: anthropic.Anthropic, body: JsonObject, interrupted: Callable[[], bool], silence_timeout_s: float
+    ) -> None:
         self.request_id = ""
         self.reply = _Reply()
-        self.heard_at = time.monotonic()
+        self._interrupted = interrupted
+        self._silence_timeout_s = silence_timeout_s
+        self._heard_at = time.monotonic()
         self._client = client
         self._body = body
         self._heard: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
@@ -133,15 +130,22 @@ class _Pump:
         self._abandoned = False
         self._response: httpx2.Response | None = None
 
-    def next_text(self, timeout_s: float) -> str | None:
-        """None when nothing came in time, and an empty text when `reply` is complete. Raises `ModelError`."""
-        try:
-            heard = self._heard.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
+    def next_text(self) -> str:
+        """Empty when `reply` is complete. Raises `ModelError` or `Interrupted`."""
+        heard = self._heard.get()
         if isinstance(heard, Exception):
             raise model_error(heard) from heard
         return heard
+
+    def look(self) -> None:
+        """Ends the call when somebody wants that, or when nothing was heard for too long."""
+        try:
+            if self._interrupted():
+                self._heard.put(Interrupted("the model call was interrupted"))
+            elif time.monotonic() - self._heard_at > self._silence_timeout_s:
+                self._heard.put(ModelError("timeout", "the model was silent for too long", retryable=True))
+        except Exception as error:  # noqa: BLE001 handed to the caller's thread
+            self._heard.put(error)
 
     def was_sent(self, error: Exception) -> bool:
         """Whether the request may have arrived, though nothing of a reply came: no answer that the provider gave, and
@@ -201,7 +205,7 @@ class _Pump:
     def _take(self, event: JsonObject) -> None:
         if event.get("type") == "ping" or self.reply.stopped:
             return
-        self.heard_at = time.monotonic()
+        self._heard_at = time.monotonic()
         text = self.reply.add(event)
         if text or self.reply.stopped:
             self._heard.put(text)

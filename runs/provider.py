@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from runs import slots
 from runs.engine.ports import ModelError
 from runs.engine.types import ModelReply, ModelRequest
 from runs.llm import AnthropicLlm, build_llm
@@ -18,11 +19,13 @@ class Provider:
     def complete(
         self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> ModelReply:
-        return _client().complete(request, on_text=on_text, interrupted=interrupted)
+        with slots.released():
+            return _client().complete(request, on_text=on_text, interrupted=interrupted)
 
     def count_tokens(self, request: ModelRequest) -> int | None:
         try:
-            return _client().count_tokens(request)
+            with slots.released():
+                return _client().count_tokens(request)
         except ModelError:
             return None
 

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from accounts import receipts
-from runs import filtering, lifecycle, live, settled
+from runs import filtering, lifecycle, live, settled, slots
 from runs.doorbell import ADVANCE, ring
 from runs.engine import loop
 from runs.engine.explain import explain
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=ADVANCE)  # type: ignore[untyped-decorator]
 def advance_run(run_id: str) -> None:
-    with claimed(uuid.UUID(run_id)) as lease:
+    with slots.held(), claimed(uuid.UUID(run_id)) as lease:
         if lease is None:
             return
         run = Run.objects.select_related("team", "agent", "agent_version").get(id=lease.run_id)

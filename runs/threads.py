@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Threads:
@@ -35,3 +37,44 @@ class Threads:
             self._work.get()()
             with self._lock:
                 self.idle += 1
+
+
+class Watch:
+    """Looks after all that goes on from one thread. If each of hundreds of threads that wait woke up for itself several
+    times a second, they would take the interpreter from those that have something to do."""
+
+    def __init__(self, threads: Threads, every_s: float) -> None:
+        self._threads = threads
+        self._every_s = every_s
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._looks: set[Callable[[], None]] = set()
+        self._is_looking = False
+
+    @contextmanager
+    def over(self, look: Callable[[], None]) -> Iterator[None]:
+        """`look` is called every so often, and must not raise."""
+        with self._lock:
+            self._looks.add(look)
+            begins, self._is_looking = not self._is_looking, True
+        if begins:
+            self._threads.start(self._look)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._looks.discard(look)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            with self._lock:
+                looks = list(self._looks)
+                self._is_looking = bool(looks)
+            if not looks:
+                return
+            for look in looks:
+                look()

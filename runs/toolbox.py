@@ -7,6 +7,7 @@ import uuid
 
 from django.conf import settings
 
+from runs import slots
 from runs.agents import config_of
 from runs.catalog import offered
 from runs.engine.ports import Tool
@@ -15,7 +16,7 @@ from runs.schemas import AgentIn, FoundTool
 from runs.tools import BUILTIN
 from runs.tools.mcp import ServerPool
 
-_pool = ServerPool(allow_private=settings.AGENTSITE_ALLOW_STDIO_SERVERS)
+_pool = ServerPool(allow_private=settings.AGENTSITE_ALLOW_STDIO_SERVERS, waiting=slots.released)
 atexit.register(_pool.close)
 
 

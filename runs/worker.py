@@ -12,11 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.db.models import Q
 from django.utils import timezone
 
-from runs import leases, lifecycle, settled
+from runs import leases, lifecycle, settled, slots
 from runs.doorbell import ring
 from runs.engine.types import RunStatus
 from runs.models import Batch, Run
@@ -55,7 +56,9 @@ def sweep() -> None:
     due = Q(due_at__isnull=True) | Q(due_at__lte=now)
     unheard = Q(rung_at__isnull=True) | Q(rung_at__lte=now - RING_AGAIN)
     waiting = Run.objects.filter(due & unheard, status=RunStatus.QUEUED, created_at__lte=now - dt.timedelta(seconds=1))
-    for run_id in waiting.order_by("created_at").values_list("id", flat=True)[:AT_ONCE]:
+    # More than there is room for would only lie in the broker, again and again: it still has the first ring.
+    room = max(0, settings.AGENTSITE_CONCURRENCY - slots.runs_here())
+    for run_id in waiting.order_by("created_at").values_list("id", flat=True)[:room]:
         ring(run_id)
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -131,7 +132,15 @@ class ServerPool:
     Used from any thread; closed once, at the end of the process.
     """
 
-    def __init__(self, *, allow_private: bool = False, connect_timeout_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool = False,
+        connect_timeout_s: float = 20.0,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`waiting` is entered by a thread for as long as it waits for a server."""
+        self._waiting = waiting
         self._allow_private = allow_private
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
@@ -168,12 +177,14 @@ class ServerPool:
             return None
 
         call = partial(session.call, name, args, meta=meta, timeout_s=timeout_s, refuses=refuses)
-        return _result_unless(given_up, self._running().portal.start_task_soon(call))
+        with self._waiting():
+            return _result_unless(given_up, self._running().portal.start_task_soon(call))
 
     def input_schema(self, session: Session, name: str) -> JsonObject:
         """As the server describes it now, twins too; empty when there is no such tool. Raises `ToolUnavailable`."""
         try:
-            connection = self._running().portal.start_task_soon(session.connected).result()
+            with self._waiting():
+                connection = self._running().portal.start_task_soon(session.connected).result()
         except NotSent as error:
             raise ToolUnavailable(str(error)) from error
         tool = connection.listed.get(name)

@@ -208,16 +208,49 @@ def test_blocks_are_kept_exactly_and_text_is_shown_as_it_comes(server: ScriptedH
     assert (reply.stop_reason, reply.model, reply.request_id) == ("tool_use", "claude-sonnet-5-5-20260901", "req_1")
 
 
-def test_callbacks_run_in_the_calling_thread(server: ScriptedHttp) -> None:
+def test_text_is_given_in_the_calling_thread(server: ScriptedHttp) -> None:
     server.answers = [stream(start(), *text(0, "a"), *end())]
     threads: set[int] = set()
-
-    def interrupted() -> bool:
-        threads.add(threading.get_ident())
-        return False
-
-    ask(server, on_text=lambda _: threads.add(threading.get_ident()), interrupted=interrupted)
+    ask(server, on_text=lambda _: threads.add(threading.get_ident()))
     assert threads == {threading.get_ident()}
+
+
+def test_one_thread_looks_after_all_calls(server: ScriptedHttp) -> None:
+    released = threading.Event()
+    server.answers = [stalling(released) for _ in range(4)]
+    lookers: list[set[int]] = [set() for _ in range(4)]
+    broken_off: list[Interrupted] = []
+
+    def call(seen: set[int]) -> None:
+        def interrupted() -> bool:
+            seen.add(threading.get_ident())
+            return all(lookers)
+
+        try:
+            ask(server, interrupted=interrupted)
+        except Interrupted as error:
+            broken_off.append(error)
+
+    threads = [threading.Thread(target=call, args=(seen,)) for seen in lookers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    released.set()
+    assert len(broken_off) == 4
+    assert len(set.union(*lookers)) == 1
+
+
+def test_an_error_in_the_question_ends_the_call(server: ScriptedHttp) -> None:
+    released = threading.Event()
+    server.answers = [stalling(released)]
+
+    def broken() -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask(server, interrupted=broken)
+    released.set()
 
 
 @pytest.mark.parametrize("reason", ["refusal", "max_tokens", "pause_turn", "model_context_window_exceeded"])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # A process each: they set up Django for databases of their own.
-BENCHMARKS = ("engine", "traces", "browser", "deciding")
+BENCHMARKS = ("engine", "pace", "traces", "browser", "deciding")
 
 
 def main() -> int:

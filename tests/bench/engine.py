@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,9 @@ def program(*argv: str, **env: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
         process.wait()
 
 
@@ -105,6 +109,27 @@ def worker(concurrency: int, model_url: str) -> Iterator[int]:
     argv = (sys.executable, "-m", "celery", "--app", "agentsite", "--quiet", "worker", *options)
     with program(*argv, ANTHROPIC_BASE_URL=model_url, AGENTSITE_CONCURRENCY=str(concurrency)) as process:
         yield process.pid
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """A folder, a Redis and a database of the benchmark's own, in the environment of it and of what it starts. None of
+    that is left behind when it is told to end: a worker that lived on would take the next one's runs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis_url = stack.enter_context(own_redis(os.environ.get("REDIS_URL", ""), folder))
+        database_url = stack.enter_context(own_database(os.environ.get("DATABASE_URL", ""), folder))
+        os.environ |= {
+            "AGENTSITE_DATA_DIR": str(folder),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "DJANGO_SETTINGS_MODULE": "agentsite.settings",
+            "ANTHROPIC_API_KEY": "loopback",
+            "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
+        }
+        os.environ.pop("AGENTSITE_SIMULATED_MODEL", None)
+        yield
 
 
 class Bench:
@@ -201,18 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--only", choices=["one", "many", "long", "slow"], action="append", help="which figures (all)")
     wanted = set(options.parse_args(argv).only or ["one", "many", "long", "slow"])
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis_url = stack.enter_context(own_redis(os.environ.get("REDIS_URL", ""), folder))
-        database_url = stack.enter_context(own_database(os.environ.get("DATABASE_URL", ""), folder))
-        os.environ |= {
-            "AGENTSITE_DATA_DIR": str(folder),
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "DJANGO_SETTINGS_MODULE": "agentsite.settings",
-            "ANTHROPIC_API_KEY": "loopback",
-            "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
-        }
-        os.environ.pop("AGENTSITE_SIMULATED_MODEL", None)
+        stack.enter_context(surroundings())
         bench = Bench()
         stack.callback(bench.close)
         run_all(bench, wanted)

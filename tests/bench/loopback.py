@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from functools import lru_cache
 from typing import Any
 
 ASSISTANT = (b'"role":"assistant"', b'"role": "assistant"')
@@ -58,7 +59,7 @@ def answer(turn: int, turns: int) -> bytes:
 class Loopback:
     def __init__(self, turns: int, delay_s: float) -> None:
         self.delay_s = delay_s
-        self.answers = [response(answer(turn, turns)) for turn in range(turns)]
+        self.answer = lru_cache(lambda turn: response(answer(turn, turns)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,7 +70,7 @@ class Loopback:
                 turn = max(body.count(mark) for mark in ASSISTANT)
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                writer.write(self.answers[min(turn, len(self.answers) - 1)])
+                writer.write(self.answer(turn))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
