@@ -58,6 +58,14 @@ def revoke(request: HttpRequest, batch_id: str, payload: approvals.RevokeIn) -> 
     return approvals.revoke_json(access_of(request), batch_id, payload)
 
 
+@approvals_router.post("/approvals/revoke", response=dict)
+@idempotent
+def take_back(request: HttpRequest, payload: approvals.RevokeIn) -> dict[str, Any]:
+    """Takes back approvals of actions that have not begun, in whichever batches they are. Each batch is taken by
+    itself, as far as each action's own window allows."""
+    return approvals.take_back_json(access_of(request), payload)
+
+
 @approvals_router.post("/approvals/{batch_id}/extend", response=dict)
 @idempotent
 def extend(request: HttpRequest, batch_id: str) -> dict[str, Any]:

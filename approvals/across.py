@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from accounts.access import Access, rows
+from accounts.access import Access, Right, rows
 from approvals import inbox
 from approvals.inbox import Line, Outcome
 from approvals.undo import Taken, revoke
@@ -105,15 +105,17 @@ def decide(access: Access, lines: Sequence[Line], versions: Mapping[uuid.UUID, i
     return [outcomes.get(line.action) or _unknown(line.action) for line in lines]
 
 
-def take_back(access: Access, lines: Sequence[Taken]) -> list[Outcome]:
-    """One outcome a line, in their order: each batch by itself, as far as each action's own window allows."""
+def take_back(access: Access, lines: Sequence[Taken], *, channel: str) -> list[Outcome]:
+    """One outcome a line, in their order: each batch by itself, as far as each action's own window allows. Raises
+    MissingRight."""
+    access.require(Right.DECIDE)
     found = rows(access, Action).filter(id__in=[line.action for line in lines], batch__isnull=False)
     batch_of = dict(found.values_list("id", "batch_id"))
     outcomes: dict[uuid.UUID, Outcome] = {}
     for batch_id in dict.fromkeys(batch_of.values()):
         if batch_id is not None:
             mine = [line for line in lines if batch_of.get(line.action) == batch_id]
-            outcomes |= {outcome.action: outcome for outcome in revoke(access, batch_id, mine, channel="web")}
+            outcomes |= {outcome.action: outcome for outcome in revoke(access, batch_id, mine, channel=channel)}
     return [outcomes.get(line.action) or _unknown(line.action) for line in lines]
 
 

@@ -65,7 +65,7 @@ def undo(request: HttpRequest) -> HttpResponse:
         taken = forms.read_taken(request.POST)
     except ValueError:
         return HttpResponseBadRequest("This form is not one that the page shows. Nothing was changed.")
-    outcomes = across.take_back(request.access, taken)
+    outcomes = across.take_back(request.access, taken, channel="web")
     back = sum(outcome.result is Result.APPLIED for outcome in outcomes)
     if back:
         words = "1 approval was" if back == 1 else f"{back} approvals were"

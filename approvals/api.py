@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from accounts.access import Access, get, rows
-from approvals import escalation, handover, inbox, paging, undo
+from approvals import across, escalation, handover, inbox, paging, undo
 from approvals.inbox import Line, Outcome
 from approvals.models import Decision, Verdict
 from approvals.paging import Status
@@ -95,6 +95,12 @@ def revoke_json(access: Access, batch_id: uuid.UUID | str, payload: RevokeIn) ->
     lines = [undo.Taken(each.id, each.digest) for each in payload.actions]
     outcomes = undo.revoke(access, batch_id, lines, channel="api")
     return {"results": [outcome_json(outcome) for outcome in outcomes]}
+
+
+def take_back_json(access: Access, payload: RevokeIn) -> dict[str, Any]:
+    """The same across batches, each by itself. What is none of the team's actions is `invalid`. Raises MissingRight."""
+    lines = [undo.Taken(each.id, each.digest) for each in payload.actions]
+    return {"results": [outcome_json(outcome) for outcome in across.take_back(access, lines, channel="api")]}
 
 
 def extend_json(access: Access, batch_id: uuid.UUID | str) -> dict[str, Any]:

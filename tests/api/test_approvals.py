@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts.schemas import Scope
 from approvals.models import Decision
 from runs.models import Action, Batch
 from tests.api.client import answer, fields_of, problem, words
@@ -180,6 +181,40 @@ def test_what_a_run_did_or_proposes_is_listed_in_its_order(world: World, as_: As
     assert [*page["items"], *rest["items"]] == listed["items"]
     assert rest["next"] is None
     problem(viewer.get(f"/runs/{batch.run_id}/actions", cursor="nonsense"), 422, "cursor")
+
+
+def test_what_was_approved_in_many_batches_is_taken_back_at_once(world: World, as_: As) -> None:
+    approved, begun, foreign = (make.make_full_batch(world) for _ in range(3))
+    for batch, (refund, *_) in (approved, begun):
+        answer(as_("approver").post(f"/approvals/{batch.id}/decisions", decisions(line(refund))))
+    Action.objects.filter(id=begun[1][0].id).update(status="executing")
+    wanted = [approved[1][0], begun[1][0], foreign[1][0]]
+    body = {"actions": [{"id": str(each.id), "digest": each.digest} for each in wanted]}
+    body["actions"].append({"id": str(make.missing_id()), "digest": "x"})
+
+    told = answer(as_("approver").post("/approvals/revoke", body, key="once"))
+
+    results = told["results"]
+    assert [each["outcome"] for each in results] == ["applied", "already_decided", "already_decided", "invalid"]
+    assert [each["action"] for each in results] == [each["id"] for each in body["actions"]]
+    assert Action.objects.get(id=results[0]["superseded_by"]).status == "pending", "the question comes back"
+    assert answer(as_("approver").post("/approvals/revoke", body, key="once")) == told
+
+
+def test_who_takes_back_across_batches(world: World, as_: As) -> None:
+    batch, (refund, *_) = make.make_full_batch(world)
+    answer(as_("approver").post(f"/approvals/{batch.id}/decisions", decisions(line(refund))))
+    body = {"actions": [{"id": str(refund.id), "digest": refund.digest}]}
+
+    problem(as_("nobody").post("/approvals/revoke", body), 401)
+    problem(as_("operator").post("/approvals/revoke", body), 403)
+    problem(as_("approver", Scope.READ).post("/approvals/revoke", body), 403)
+    [said] = answer(as_("outsider").post("/approvals/revoke", body))["results"]
+    assert (said["outcome"], said["detail"]) == ("invalid", "There is no such action.")
+    problem(as_("approver").post("/approvals/revoke", {"actions": []}), 422, "actions")
+    problem(as_("approver").get("/approvals/revoke"), 405)
+    refund.refresh_from_db()
+    assert refund.status == "approved"
 
 
 def test_a_batch_is_handed_over(world: World, as_: As) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
@@ -51,6 +52,7 @@ CALLS = (
     Call("POST", "/runs/{run}/messages", {"text": "Be brief."}, "operator", 202, 404),
     Call("GET", "/approvals", None, "viewer", 200, 200),
     Call("POST", "/approvals/{batch}/decisions", "decide", "approver", 200, 404),
+    Call("POST", "/approvals/revoke", {"actions": [{"id": str(UUID(int=0)), "digest": "x"}]}, "approver", 200, 200),
     Call("POST", "/approvals/{batch}/hand_over", {"to": "lea"}, "approver", 200, 404),
     Call("GET", "/traces", None, "viewer", 200, 200),
     Call("GET", "/traces/aggregate", None, "viewer", 200, 200),

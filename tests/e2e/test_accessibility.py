@@ -25,6 +25,7 @@ PAGES = {
     "step": "/runs/{ended}/steps/3/",
     "report of a dry run": "/runs/{dry}/report/",
     "inbox": "/approvals/",
+    "inbox, nothing like that": "/approvals/?show=two_person",
     "batch": "/approvals/{batch}/",
     "batch of deletions": "/approvals/{deletions}/",
     "across runs": "/approvals/actions/",
