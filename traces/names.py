@@ -35,15 +35,33 @@ def matches(term: Term, text: str) -> bool:
 
 
 def _like(pattern: str, text: str) -> bool:
-    pattern, text = pattern.casefold(), text.casefold()
-    if "*" not in pattern:
-        return pattern == text
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), text, re.DOTALL) is not None
+    """Each part at its first place: a regular expression would try them all, in time that doubles with every star."""
+    text = text.casefold()
+    first, *parts = pattern.casefold().split("*")
+    if not parts:
+        return first == text
+    last = parts.pop()
+    at, end = len(first), len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in parts:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def pattern(value: str) -> str:
-    """The same as a regular expression, for columns that only the database looks through."""
-    return f"^{'.*'.join(re.escape(part) for part in value.split('*'))}$"
+    """The same as a regular expression, for columns that only the database looks through. PostgreSQL's are matched in
+    one pass; those of Python, which SQLite calls, have to be told not to try another place of a part."""
+    first, *parts = (re.escape(part) for part in value.split("*"))
+    if not parts:
+        return f"^{first}$"
+    if connection.vendor == "postgresql":
+        return f"^{'.*'.join([first, *parts])}$"
+    *parts, last = parts
+    return f"^{first}{''.join(f'(?>.*?{part})' for part in parts)}.*{last}$"
 
 
 def any_matches(term: Term, texts: Iterable[str]) -> bool:
