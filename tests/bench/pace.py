@@ -1,14 +1,15 @@
 """How much of a model's own pace is kept with many runs at once: worker processes, a loopback model, no limits.
 
 All runs are started first, and what that takes stands in a column of its own. Then nothing begins and nothing ends for
-some seconds, and what is done in these is counted. A run alone would make one turn each time its model takes; `pace` is
-the share of that. `fewest` and `most` are turns of single runs in that time. Last, one run of them all is cancelled
-while its model answers, and then the rest.
+some seconds, and what is done in these is counted. `pace` is the share of a turn's time, from one call of a run to its
+next, that is the model's own. `fewest` and `most` are turns of single runs in that time, and `moved` the runs that
+another worker took over. Last, one run of them all is cancelled while its model answers, and then the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import signal
 import time
@@ -37,6 +38,7 @@ CASES = (
 @dataclass(frozen=True, slots=True)
 class Moment:
     at: float
+    when: dt.datetime
     cpu_s: float
     turns: Counter[str]
     owners: dict[str, str]
@@ -59,8 +61,9 @@ class Pace(Bench):
         each = [last.turns[run] - first.turns[run] for run in made]
         took, turns = last.at - first.at, sum(each)
         rate, cpu = turns / took, last.cpu_s - first.cpu_s
+        pace = model_s / self.seconds_a_turn(made, first.when, last.when)
         moved = sum(first.owners[run] != last.owners[run] for run in made)
-        cells = [f"{len(pids):>8}{runs:>6}{model_s:>8.1f}{rate:>9.0f}{rate * model_s / runs:>8.1%}"]
+        cells = [f"{len(pids):>8}{runs:>6}{model_s:>8.1f}{rate:>9.0f}{pace:>8.1%}"]
         cells += [f"{cpu * 1000 / turns:>8.2f}{cpu / took:>7.2f}{min(each):>8}{max(each):>6}{moved:>7}"]
         cells += [f"{started:>9.1f}{one:>9.2f}{cancelled:>9.1f}"]
         return "".join(cells)
@@ -86,15 +89,29 @@ class Pace(Bench):
         return Run.objects.filter(id__in=made, model_calls__gt=0).count() == len(made)
 
     def moment(self, pids: list[int], made: list[str]) -> Moment:
+        from django.utils import timezone
+
         from runs.models import Run
 
         rows = list(Run.objects.filter(id__in=made).values_list("id", "model_calls", "lease_owner"))
         return Moment(
             at=time.perf_counter(),
+            when=timezone.now(),
             cpu_s=sum(map(cpu_s, pids)),
             turns=Counter({str(run): calls for run, calls, _ in rows}),
             owners={str(run): owner for run, _, owner in rows},
         )
+
+    def seconds_a_turn(self, made: list[str], begin: dt.datetime, end: dt.datetime) -> float:
+        """From the first call that a run began in this time to its last one: whole turns only."""
+        from django.db.models import Count, Max, Min
+
+        from runs.models import Step
+
+        calls = Step.objects.filter(run_id__in=made, kind="model", started_at__range=(begin, end)).values("run_id")
+        rows = calls.annotate(number=Count("id"), first=Min("started_at"), last=Max("started_at"))
+        spans = [(row["number"] - 1, (row["last"] - row["first"]).total_seconds()) for row in rows]
+        return float(sum(span for _, span in spans) / sum(turns for turns, _ in spans))
 
     def cancel_one(self, run: str) -> float:
         from runs import commands
