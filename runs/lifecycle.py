@@ -21,8 +21,8 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import F, Max, Q, QuerySet
-from django.db.models.functions import Greatest
+from django.db.models import F, Max, Q, QuerySet, Value
+from django.db.models.functions import Greatest, Least
 from django.utils import timezone
 
 from runs.engine.types import ENDED, WAITING_ACTIONS, ActionStatus, RunStatus, StopReason
@@ -54,8 +54,10 @@ def renew_leases(owners: Iterable[str]) -> None:
 
 
 def free_lost_lease(run_id: uuid.UUID, owner: str) -> bool:
-    """running -> queued, when the worker that held it is gone."""
-    return _held(run_id, owner).update(status=RunStatus.QUEUED, **_FREE) == 1
+    """running -> queued, when the worker that held it is gone. Of what it had reserved for a call one token stays:
+    the sign for the next worker that a model call was on its way and may be billed."""
+    sign = {"reserved_output_tokens": Least("reserved_output_tokens", Value(1))}
+    return _held(run_id, owner).update(status=RunStatus.QUEUED, **{**_FREE, **sign}) == 1
 
 
 def finish(run_id: uuid.UUID, owner: str, status: RunStatus, reason: StopReason, detail: str, result: str) -> bool:

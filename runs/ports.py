@@ -51,6 +51,8 @@ def run_spec(run: Run) -> RunSpec:
         forked=run.forked_seq > 0,
         subagents=subagents_of(run, definition.subagents),
         ancestors=slugs_above(run),
+        # What was reserved for a call is given back with the step that records it, or with the lease.
+        call_cut_off=run.reserved_output_tokens > 0,
     )
 
 

@@ -28,6 +28,7 @@ from runs.engine.types import (
 )
 
 STOPPED = "stopped"
+CUT_OFF = "The worker that asked was gone before the model had answered."
 
 
 class Caller:
@@ -51,6 +52,7 @@ class Caller:
         self.controls = controls
         self.clock = clock
         self.bound = PromptBound()
+        self._cut_off = run.call_cut_off
         self.promised: set[str] = set()  # intents of proposed actions, whose one work step is still to come
 
     def call(
@@ -75,8 +77,9 @@ class Caller:
             if conversation:
                 self._learn(request, recorded.usage)
             return recorded
-        self.check(last=not keep_wrap_up)
         chain = self.models.chain(request.model)
+        self._record_cut_off(key, kind, title, plan_step, next(iter(trouble.models_left(chain, failures)), chain[-1]))
+        self.check(last=not keep_wrap_up)
         request = self.models.choose(key, request, chain, failures, optional)
         bound = (self.bound if conversation else PromptBound()).of(request)
         fitted = self._fit(request, bound, keep_wrap_up)
@@ -204,6 +207,16 @@ class Caller:
         if self.budget.worst_price(begun.model, 1000, 1000) != 0:
             price = replace(price, usd=None)
         return replace(step, summary=said[:300], error=said, usage=error.usage, price=price)
+
+    def _record_cut_off(self, key: str, kind: StepKind, title: str, plan_step: int | None, model: str) -> None:
+        """The first call that is not recorded is the one that was on its way when an earlier worker was killed."""
+        if not self._cut_off:
+            return
+        self._cut_off = False
+        begun = Step(key=key, kind=kind, title=title, model=model, plan_step=plan_step, started_at=self.clock.now())
+        cut = Interrupted(CUT_OFF)
+        cut.may_be_billed = True
+        self._record_failure(self._failed(begun, CUT_OFF, cut), "interrupted")
 
     def _record_failure(self, failed: Step, how: str) -> Step:
         """Under a key of its own kind: being interrupted does not use up the tries of a failing model."""

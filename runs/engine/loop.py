@@ -84,7 +84,7 @@ def advance(run: RunSpec, ports: Ports) -> Outcome:
                 limits = Raising(run, life.hands).limits_after(stop)
                 if limits is None:
                     return life.stop(stop)
-                run = replace(run, limits=limits)
+                run = replace(run, limits=limits, call_cut_off=False)
     except Park as park:
         return park.parked
 

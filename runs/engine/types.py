@@ -209,6 +209,7 @@ class RunSpec:
     subagents: tuple[tuple[str, str], ...] = ()  # (slug, purpose) of those that are there now
     forked: bool = False  # its first steps were replayed from another run
     ancestors: tuple[str, ...] = ()  # slugs of the agents of the runs above, the first run's first
+    call_cut_off: bool = False  # an earlier worker ended while a model call of its was on its way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

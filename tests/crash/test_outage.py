@@ -55,7 +55,8 @@ def is_whole(site: Site, run_id: str) -> list[JsonObject]:
     assert site.wait(run_id, "completed")["stop_reason"] == "done"
     steps = site.steps(run_id)
     assert [step["seq"] for step in steps] == list(range(1, len(steps) + 1))
-    assert {step["status"] for step in steps} == {"ok"}
+    # A reply that was on its way to a worker that was killed is lost, which the journal says.
+    assert all(step["status"] == "ok" or "may have been billed" in step["error"] for step in steps)
     ledger = site.ledger()
     assert Counter(entry["tool"] for entry in ledger) == EFFECTS
     assert len({entry["key"] for entry in ledger}) == len(ledger)

@@ -41,6 +41,7 @@ TURNS = turns(
 )
 # model, read, model, effect, model, queued, model, ask | wait, effect, model, result
 RECORDED = 12
+MODEL_CALLS = (1, 3, 5, 7, 11)
 
 
 def in_a_worker(work: Callable[[], None]) -> int:
@@ -108,4 +109,9 @@ def test_it_finishes_with_each_effect_once(tmp_path: Path, seq: int, recorded: b
     assert killed == signal.SIGKILL, "nothing was killed: this case tests nothing"
     assert (run.status, run.stop_reason) == ("completed", "done")
     assert sorted(effect["tool"] for effect in effects(shop)) == ["issue_refund", "update_customer"]
-    assert list(run.steps.order_by("seq").values_list("seq", flat=True)) == list(range(1, RECORDED + 1))
+    steps = list(run.steps.order_by("seq"))
+    assert [step.seq for step in steps] == list(range(1, len(steps) + 1))
+    cut_off = [step for step in steps if step.key.endswith(":interrupted:1")]
+    assert len(cut_off) == (seq in MODEL_CALLS and not recorded)
+    assert all(step.status == "error" and "may have been billed" in step.summary for step in cut_off)
+    assert len(steps) == RECORDED + len(cut_off)

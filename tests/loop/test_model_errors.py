@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from runs.engine.deciding import reply_of
@@ -124,6 +126,28 @@ def test_cancelled_while_the_model_answers() -> None:
     end = done.ended()
 
     assert (end.status, end.stop_reason, end.result) == (RunStatus.CANCELLED, StopReason.CANCELLED, "")
+    assert done.keys() == ["model:1:interrupted:1", "result"]
+
+
+def test_a_worker_that_is_killed_while_the_model_answers_leaves_a_trace_of_the_call() -> None:
+    done = world(says("Done."))
+    done.run = replace(done.run, call_cut_off=True)
+
+    assert done.ended().result == "Done."
+
+    assert done.keys() == ["model:1:interrupted:1", "model:1", "result"]
+    lost = done.step("model:1:interrupted:1")
+    assert (lost.status, lost.model, lost.price.usd) == (StepStatus.ERROR, "fake", None)
+    assert "may have been billed" in lost.error
+
+
+def test_a_call_that_was_cut_off_is_recorded_though_a_person_cancelled_since() -> None:
+    done = world(says("Done."))
+    done.run = replace(done.run, call_cut_off=True)
+    done.controls.wish = "cancel"
+
+    assert done.ended().status is RunStatus.CANCELLED
+
     assert done.keys() == ["model:1:interrupted:1", "result"]
 
 
