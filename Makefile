@@ -41,7 +41,7 @@ test-services: $(DEV) ## the same suite on the PostgreSQL and Redis of DATABASE_
 
 coverage: $(DEV) ## all branches of the parser, the validator and the router are tested
 	@$(BIN)/python -m coverage run -m pytest -c /dev/null --rootdir . -p no:django -q \
-	  tests/engine tests/loop/test_recovery.py tests/adapters/test_validation.py $(ARGS)
+	  tests/engine tests/loop/test_recovery.py tests/loop/test_answers.py tests/adapters/test_validation.py $(ARGS)
 	@$(BIN)/python -m coverage report
 
 e2e: $(DEV) ## the browser tests; needs Chromium on the PATH
