@@ -64,7 +64,9 @@ def with_delegating(found: QuerySet[Run]) -> QuerySet[Run]:
     """`delegates`: whether it asks no person anything itself, and runs that it has started are at work."""
     asks = Exists(Batch.objects.filter(run=OuterRef("pk"), status="open"))
     below = Exists(Run.objects.filter(parent=OuterRef("pk"), status__in=lifecycle.ALIVE))
-    return found.annotate(delegates=ExpressionWrapper(~Q(asks) & Q(below), output_field=BooleanField()))
+    # The status stands first: of most runs the others need not be looked for.
+    waits = Q(status=RunStatus.WAITING)
+    return found.annotate(delegates=ExpressionWrapper(waits & ~Q(asks) & Q(below), output_field=BooleanField()))
 
 
 def shown_status(status: str, delegates: bool) -> str:
