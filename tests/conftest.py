@@ -62,8 +62,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 @pytest.fixture(autouse=True)
 def a_process_of_its_own() -> Iterator[None]:
-    """What a process remembers of the circuit breakers for a second must not be what the next test sees."""
+    """What a process remembers for a while, of breakers or the index, must not be what the next test sees."""
     yield
-    remembered = sys.modules.get("runs.breakers")
-    if remembered is not None:
-        remembered.forget()
+    for name in ("runs.breakers", "traces.text_index"):
+        if (remembered := sys.modules.get(name)) is not None:
+            remembered.forget()

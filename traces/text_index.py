@@ -93,6 +93,9 @@ class _Statistics:
     """How many documents hold a word, at most: from what ANALYZE keeps of the commonest."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self.read_at = float("-inf")
         self.rows = 0.0
         self.shares: dict[str, float] = {}
@@ -123,6 +126,11 @@ class _Statistics:
 
 
 _statistics = _Statistics()
+
+
+def forget() -> None:
+    """The next search reads the statistics anew."""
+    _statistics.forget()
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
