@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -27,6 +27,10 @@ DETAIL_CHARACTERS = 500
 OFFICIAL_URL = "https://api.anthropic.com"
 # The SDK refuses to work without a key and would look for one in the environment; servers without keys ignore this one.
 NO_KEY = "no-key"
+
+CACHED: JsonObject = {"type": "ephemeral"}
+# So far back from a mark the provider looks for what it has cached.
+LOOKBACK_BLOCKS = 20
 
 RETRYABLE_TYPES = frozenset({"overloaded_error", "rate_limit_error", "api_error", "timeout_error"})
 RETRYABLE_STATUSES = frozenset({408, 409, 429})
@@ -216,13 +220,14 @@ def request_body(request: ModelRequest, features: Collection[str] = ()) -> JsonO
     body: JsonObject = {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "messages": [_sendable(message) for message in request.messages],
+        "messages": [_sendable(message) for message in _marked(request)],
         "stream": True,
-        "cache_control": {"type": "ephemeral"},
     }
+    if request.goes_on:
+        body["cache_control"] = CACHED  # up to its last block
     if request.system:
         # Marked for itself: the mark at the end moves on with each turn, and another run shares only tools and system.
-        body["system"] = [{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]
+        body["system"] = [{"type": "text", "text": request.system, "cache_control": CACHED}]
     if request.tools:
         body["tools"] = [_definition(tool, strict="strict" in features) for tool in request.tools]
     if request.temperature is not None and "temperature" in features:
@@ -237,6 +242,19 @@ def request_body(request: ModelRequest, features: Collection[str] = ()) -> JsonO
     if output:
         body["output_config"] = output
     return body
+
+
+def _marked(request: ModelRequest) -> Sequence[JsonObject]:
+    """The messages, marked where the prompt before this one ended, if the mark at the end would not find it: because
+    there is none, or because the turn since made many calls. A change of `tool_choice` leaves nothing to be found."""
+    if len(request.messages) < 3 or request.tool_choice is not None:
+        return request.messages
+    *before, ended, reply, since = request.messages
+    is_near = len(reply["content"]) + len(since["content"]) < LOOKBACK_BLOCKS
+    if is_near and request.goes_on:
+        return request.messages
+    *blocks, end = ended["content"]
+    return [*before, {**ended, "content": [*blocks, {**end, "cache_control": CACHED}]}, reply, since]
 
 
 def _definition(tool: JsonObject, *, strict: bool) -> JsonObject:

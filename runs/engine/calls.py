@@ -32,13 +32,36 @@ def schema_for_model(schema: JsonObject) -> JsonObject:
     """The tool's own schema with `reasoning` and `confidence` asked for beside its arguments. The system prompt says
     once what they mean: descriptions here would be sent for each tool.
 
-    A tool that has an argument of that name keeps it: the value then serves both.
+    A tool that has an argument of that name keeps it: the value then serves both. What tells a model nothing is left
+    out, for it is sent with every call.
     """
-    properties = dict(schema.get("properties") or {})
+    known = _lean(schema)
+    properties = dict(known.get("properties") or {})
     properties.setdefault(REASONING, {"type": "string"})
     properties.setdefault(CONFIDENCE, {"type": "number", "minimum": 0, "maximum": 1})
-    required = list(dict.fromkeys([*(schema.get("required") or []), REASONING, CONFIDENCE]))
-    return {**schema, "type": "object", "properties": properties, "required": required}
+    required = list(dict.fromkeys([*(known.get("required") or []), REASONING, CONFIDENCE]))
+    return {**known, "type": "object", "properties": properties, "required": required}
+
+
+def _lean(schema: Any, name: str = "") -> Any:
+    """Without the titles that generators make of names, and without the word that no other arguments are allowed: the
+    call is held against the whole schema anyway."""
+    if not isinstance(schema, dict):
+        return schema
+    kept: JsonObject = {}
+    for key, value in schema.items():
+        if key == "$schema" or (key == "title" and _says_nothing(value, name)):
+            continue
+        if key == "additionalProperties" and value is False:
+            continue
+        inner = value if key == "properties" and isinstance(value, dict) else None
+        kept[key] = value if inner is None else {each: _lean(of, each) for each, of in inner.items()}
+    return kept
+
+
+def _says_nothing(title: object, name: str) -> bool:
+    """Whether it is the title of the arguments as a whole, or a property's name once more."""
+    return not name or (isinstance(title, str) and title.replace(" ", "_").lower() == name.lower())
 
 
 def read_call(intent: str, block: JsonObject, tools: Mapping[str, Tool]) -> Call | Refusal:

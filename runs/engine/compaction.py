@@ -21,6 +21,7 @@ KEEP_TURNS = 2  # turns that stay word for word behind a summary
 WORTHWHILE = 0.25  # of the context has to go, or clearing is not worth a cold cache
 SUMMARY_TOKENS = 2048
 BYTES_PER_TOKEN = 4.0  # before the provider has counted anything
+TITLE = "Summarise the work so far"
 SUMMARISE = (
     "The conversation has grown too long to go on with. Write what is needed to go on without it: what was asked, what "
     "was found (exact names, numbers and ids), what was done and what came of it, what people decided, what is left. "
@@ -107,15 +108,23 @@ class Compactor:
             messages=(*request.messages[:-1], question),
             max_tokens=SUMMARY_TOKENS,
             output_schema=None,
-            tool_choice={"type": "none"} if request.tools else None,
+            goes_on=False,
         )
         try:
-            step = self.caller.call(key, StepKind.MODEL, "Summarise the work so far", asking, optional=True)
+            text = self._asked(key, asking)
         except Stop as stop:
             if stop.reason is StopReason.CANCELLED:
                 raise
             return  # no room for a summary: the run goes on as it is, as far as it gets
-        text = reply_of(step).text if step.status is StepStatus.OK else ""
         if text:
             self.conversation.replace_before(place, SUMMARY.format(summary=text))
             self.happened = True
+
+    def _asked(self, key: str, asking: ModelRequest) -> str:
+        """The summary, or nothing. With tools turned off nothing of the conversation would be read from the cache, so
+        that is done only where the model has called one instead."""
+        step = self.caller.call(key, StepKind.MODEL, TITLE, asking, optional=True)
+        if step.status is StepStatus.OK and reply_of(step).tool_uses:
+            without = replace(asking, tool_choice={"type": "none"})
+            step = self.caller.call(f"{key}:alone", StepKind.MODEL, TITLE, without, optional=True)
+        return reply_of(step).text if step.status is StepStatus.OK else ""

@@ -60,6 +60,7 @@ def evaluation_request(agent: AgentSpec, task: str, plan: JsonObject | None, hap
         messages=({"role": "user", "content": [{"type": "text", "text": text}]},),
         max_tokens=1024,
         output_schema=EVALUATION_SCHEMA,
+        goes_on=False,
     )
 
 

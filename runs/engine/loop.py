@@ -322,7 +322,7 @@ class Life:
         for most in (None, *WRAP_UP_RESULTS):
             if most is not None:
                 self.conversation.cut_results(most)
-            request = replace(self.request(), max_tokens=WRAP_UP_TOKENS, tool_choice=choice)
+            request = replace(self.request(), max_tokens=WRAP_UP_TOKENS, tool_choice=choice, goes_on=False)
             try:
                 return self.caller.call(
                     "wrap_up", StepKind.MODEL, "Wrap up", request, keep_wrap_up=False, optional=True

@@ -186,7 +186,7 @@ class Mender:
             return None
         conversation.say(EMPTY_ASKED)
         asked = request()
-        asked = replace(asked, tool_choice={"type": "none"} if asked.tools else None)
+        asked = replace(asked, tool_choice={"type": "none"} if asked.tools else None, goes_on=False)
         step = self.caller.call(f"repair:{turn}", StepKind.MODEL, "Ask for an answer in words", asked, optional=True)
         reply = reply_of(step)
         if step.status is StepStatus.OK and reply.text.strip():

@@ -92,6 +92,7 @@ def plan_request(agent: AgentSpec, task: str, tool_names: Iterable[str], system:
         max_tokens=2048,
         effort=agent.effort,
         output_schema=PLAN_SCHEMA,
+        goes_on=False,
     )
 
 
@@ -219,6 +220,7 @@ def revision_request(agent: AgentSpec, task: str, plan: JsonObject, failed: Fail
         max_tokens=2048,
         effort=agent.effort,
         output_schema=REVISION_SCHEMA,
+        goes_on=False,
     )
 
 

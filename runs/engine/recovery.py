@@ -122,6 +122,7 @@ def simplified(
         effort=lower(request.effort),
         temperature=0.0,
         tool_choice={**choice, "disable_parallel_tool_use": True},
+        goes_on=False,
     )
 
 

@@ -294,6 +294,7 @@ class ModelRequest:
     tool_choice: JsonObject | None = None
     temperature: float | None = None  # sent only to a provider that takes one
     output_schema: JsonObject | None = None
+    goes_on: bool = True  # a later prompt begins with this one, so it is worth writing to the provider's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

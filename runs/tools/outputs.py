@@ -11,8 +11,8 @@ SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
         "handle": {"type": "string"},
-        "offset": {"type": "integer", "minimum": 0},
-        "find": {"type": "string", "minLength": 1, "maxLength": 200},
+        "offset": {"type": "integer"},
+        "find": {"type": "string"},
     },
     "required": ["handle"],
     "additionalProperties": False,
@@ -33,6 +33,6 @@ class ReadOutput(BuiltinTool):
         text = stored(self._journal, str(args["handle"]))
         if text is None:
             return ToolResult(content=f"There is no output under {args['handle']!r} in this run.", is_error=True)
-        offset = int(args.get("offset", 0))
+        offset = max(0, int(args.get("offset", 0)))
         wanted = args.get("find")
         return ToolResult(content=matches(text, str(wanted), offset) if wanted else piece(text, offset))

@@ -125,6 +125,25 @@ def test_a_tools_own_property_is_not_overwritten() -> None:
     assert schema_for_model({"properties": {"confidence": own}})["properties"]["confidence"] == own
 
 
+def test_what_tells_a_model_nothing_is_not_sent_with_every_call() -> None:
+    order = {"type": "string", "title": "Order Number", "description": "such as 48213", "maxLength": 9}
+    customer = {"type": "object", "properties": {"title": {"type": "string"}}, "additionalProperties": False}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pay_arguments",
+        "properties": {"order_number": order, "customer": customer, "vat": {"type": "string", "title": "VAT id"}},
+        "additionalProperties": False,
+    }
+
+    sent = schema_for_model(schema)
+
+    assert set(sent) == {"type", "properties", "required"}
+    assert sent["properties"]["order_number"] == {name: value for name, value in order.items() if name != "title"}
+    assert sent["properties"]["customer"] == {"type": "object", "properties": {"title": {"type": "string"}}}
+    assert sent["properties"]["vat"]["title"] == "VAT id"
+    assert schema_for_model({"additionalProperties": {"type": "string"}})["additionalProperties"] == {"type": "string"}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000], ids=["empty", "cut", "deep"])
 def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):

@@ -48,7 +48,7 @@ def test_the_system_prompt_is_the_agent_and_its_mode() -> None:
     assert len(set(prompts.values())) == 3
     for prompt in prompts.values():
         assert prompt.startswith("You are Desk.\n\nHelps.\n\nBe kind.\n\n")
-        assert "`confidence` (0 to 1, that it is right)" in prompt
+        assert "`confidence` (that it is right)" in prompt
     assert "queued for approval" in prompts[Mode.BATCH]
     assert "dry run" in prompts[Mode.DRY_RUN]
 

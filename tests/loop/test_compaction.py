@@ -106,7 +106,29 @@ def test_where_clearing_is_not_enough_the_work_is_summarised() -> None:
     for each in sent(done):
         assert_each_call_has_one_result(each)
     asking = next(r for r in done.llm.requests if "Write what is needed" in json.dumps(r.messages[-1]))
-    assert (asking.tools, asking.tool_choice) == (done.llm.requests[0].tools, {"type": "none"})
+    before = done.llm.requests[0]
+    assert (asking.tools, asking.tool_choice) == (before.tools, before.tool_choice), "or nothing is read from the cache"
+    assert (before.goes_on, asking.goes_on) == (True, False), "what is not read again is not written to the cache"
+
+
+@pytest.mark.parametrize("alone", [says("Ana asked; orders were found."), calls(use("look"))], ids=["text", "calls"])
+def test_a_model_that_calls_a_tool_instead_of_summing_up_is_asked_once_more_without_tools(alone: ModelReply) -> None:
+    done = grown(12, result="ok", text="I think. " * 250, context_tokens=5_000)
+    turns = done.llm.turns[0]
+
+    def stubborn(request: ModelRequest) -> ModelReply:
+        if "Write what is needed" in json.dumps(request.messages[-1]):
+            return alone if request.tool_choice == {"type": "none"} else calls(use("look"))
+        reply: ModelReply = turns(request)  # type: ignore[operator]
+        return reply
+
+    done.llm.turns = [stubborn] * 60
+
+    assert done.ended().stop_reason is StopReason.DONE
+    assert done.keys("summary")[1] == f"{done.keys('summary')[0]}:alone"
+    shortened = "orders were found" in json.dumps(sent(done)[-1][0])
+    assert shortened == bool(alone.text)
+    assert len(done.keys("tool")) == 12, "what a summary calls is not done"
 
 
 def test_a_summary_that_fails_or_has_no_room_leaves_the_conversation_as_it_is() -> None:

@@ -106,6 +106,7 @@ def test_the_wrap_up_offers_no_tools_and_says_why() -> None:
 
     request = done.llm.requests[-1]
     assert (request.tool_choice, request.max_tokens) == ({"type": "none"}, WRAP_UP_TOKENS)
+    assert not request.goes_on, "nothing reads it from the cache any more"
     assert request.tools == done.llm.requests[0].tools
     assert "because the limit of 4 steps is reached" in done.told()
     assert done.step("wrap_up").kind is StepKind.MODEL
