@@ -109,7 +109,8 @@ class Hands:
             steps.update(self._effects(turn, effects, why))
         if self.delegating and delegated:
             steps.update(self._delegate(self.delegating, delegated, effects))
-        return [_as_told(call, steps[call.intent]) for call in read]
+        notes = self.asking.notes(f"turn:{turn}")
+        return [_as_told(call, steps[call.intent], notes.get(call.intent, "")) for call in read]
 
     def _has_effects(self, read: Sequence[Call | Refusal], delegated: Sequence[Call]) -> bool:
         """Whether delegations have to wait for the turn's own effects: a child's effects are this run's too, and none
@@ -478,12 +479,12 @@ def _key(intent: str) -> str:
     return f"tool:{intent}"
 
 
-def _as_told(call: Call | Refusal, step: Step) -> Step:
-    """The step as the model hears of it: also that a person let its call run with other arguments."""
+def _as_told(call: Call | Refusal, step: Step, note: str) -> Step:
+    """The step as the model hears of it: also what a person said to it, and that it ran with other arguments."""
     if isinstance(call, Refusal):
         return step
     changed = "" if step.input == call.args else f"A person changed the arguments to {as_text(step.input)}."
-    said = " ".join(part for part in (call.note, changed) if part)
+    said = " ".join(part for part in (call.note, note, changed) if part)
     return replace(step, output=f"{said} {as_text(shown(step))}") if said else step
 
 

@@ -74,6 +74,16 @@ class Asking:
             self._record_wait(key, actions, asked)
         return actions
 
+    def notes(self, key: str) -> dict[str, str]:
+        """By intent, what people said as they approved. From the recorded wait: a row's note may be another one later,
+        and a prompt that is made again must be the very same."""
+        waited = self.journal.recorded(f"waited:{key}")
+        return {
+            each["intent"]: f"{', '.join(each['by']) or 'A person'} approved this and says: {each['note']}"
+            for each in (waited.output if waited else ())
+            if each["status"] == ActionStatus.APPROVED and each["note"] and "intent" in each
+        }
+
     def let_undo(self, actions: Sequence[Action]) -> None:
         """The time in which an approval can still be taken back is slept through in the database, by no worker."""
         approved = [action.starts_at for action in actions if action.status is ActionStatus.APPROVED]
@@ -95,6 +105,7 @@ class Asking:
     def _record_wait(self, key: str, actions: Sequence[Action], asked: Step) -> Step:
         verdicts = [
             {
+                "intent": action.intent,
                 "title": action.title,
                 "status": action.status.value,
                 "note": action.note,

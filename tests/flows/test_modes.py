@@ -116,6 +116,17 @@ def test_interactive_parks_at_the_first_question(crew: Access, shop: LocalShop, 
     assert_sound(run)
 
 
+def test_interactive_tells_a_note_with_the_result(crew: Access, shop: LocalShop, model: Model) -> None:
+    model.says(uses(REFUNDS), "Done.")
+    run = advance(launch(crew, Mode.INTERACTIVE))
+    assert applied(decide(crew, run, note="Write to her first next time."))
+    run = advance(run)
+    (result,) = tool_results(model.calls[-1])
+    assert result["content"].startswith("Dana approved this and says: Write to her first next time. {")
+    assert not result.get("is_error")
+    assert_sound(run)
+
+
 def test_interactive_tells_a_rejection_as_the_result(crew: Access, shop: LocalShop, model: Model) -> None:
     model.says(uses(REFUNDS), "Then not.")
     run = advance(launch(crew, Mode.INTERACTIVE))

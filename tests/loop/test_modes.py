@@ -162,6 +162,34 @@ def test_an_edit_runs_with_the_persons_arguments_and_the_model_is_told() -> None
     assert done.step("tool:1:0").output == {"ok": True}
 
 
+def test_a_note_on_an_approval_is_told_with_the_result_of_its_call() -> None:
+    done = world(calls(use("refund", id="1"), use("wipe", id="2")), says("I see."))
+    done.parked()
+    done.verdicts.edit("1:0", {"id": "3"})
+    done.verdicts.decide(APPROVE, "1:1", note="Say sorry, too.", by="Marco Ruiz")
+
+    done.ended()
+
+    changed, noted = done.contents()
+    assert changed == 'A person changed the arguments to {"id":"3"}. {"ok":true}'
+    assert noted == 'Marco Ruiz approved this and says: Say sorry, too. {"ok":true}'
+    assert done.step("tool:1:1").output == {"ok": True}, "the trace keeps what the tool said"
+
+
+def test_a_note_is_told_in_the_same_words_whatever_becomes_of_its_row() -> None:
+    done = world(calls(use("refund", id="1")), calls(use("refund", id="2")), says("I see."))
+    done.parked()
+    done.verdicts.decide(APPROVE, note="Only this once.")
+    done.parked()
+    done.verdicts.take_back(done.verdicts.actions["1:0"], "could not be undone", undone=False)
+    done.verdicts.decide(APPROVE)
+
+    done.ended()
+
+    assert done.contents() == ['Dana Okafor approved this and says: Only this once. {"ok":true}']
+    assert done.contents(2) == ['{"ok":true}']
+
+
 def test_a_part_of_the_verdicts_is_not_enough() -> None:
     done = world(calls(use("refund", id="1"), use("wipe", id="2")), says("I see."))
     done.parked()
