@@ -381,7 +381,8 @@ class Hands:
 
     def _refuse(self, refusal: Refusal) -> Step:
         # What a model calls a tool that is none is text like any other: it makes no title.
-        title = refusal.tool if refusal.tool in self.tools else "unknown tool"
+        title = refusal.tool if refusal.tool in self.grants or refusal.tool in self.tools else "unknown tool"
+        status = StepStatus.DENIED if refusal.forbidden else StepStatus.ERROR
         begun = self._step(StepKind.TOOL, title, input=refusal.args, reasoning=refusal.reasoning)
         begun = replace(
             begun,
@@ -393,7 +394,7 @@ class Hands:
         return (
             self.journal.recorded(begun.key)
             or self._bounded_step(begun)
-            or self.journal.once(begun.key, StepKind.TOOL, lambda: self._ended(begun, StepStatus.ERROR, refusal.reason))
+            or self.journal.once(begun.key, StepKind.TOOL, lambda: self._ended(begun, status, refusal.reason))
         )
 
     def _deny(self, call: Call, reason: str) -> Step:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from runs.engine.ports import InvalidArguments, Tool
@@ -13,11 +14,14 @@ from runs.engine.types import Call, JsonObject
 
 REASONING = "reasoning"
 CONFIDENCE = "confidence"
+FORBIDDEN = "Not done: this agent's policy forbids this tool. Every call of it is refused, so go on without it."
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A call that will not be made. `tool` is the name as the model wrote it when no such tool exists."""
+    """A call that will not be made. `tool` is the name as the model wrote it when no such tool exists. One that is
+    `forbidden` is not malformed: writing it anew would not help."""
 
     intent: str
     tool_call_id: str
@@ -26,6 +30,7 @@ class Refusal:
     args: JsonObject
     reasoning: str = ""
     confidence: float | None = None
+    forbidden: bool = False
 
 
 def schema_for_model(schema: JsonObject) -> JsonObject:
@@ -64,12 +69,27 @@ def _says_nothing(title: object, name: str) -> bool:
     return not name or (isinstance(title, str) and title.replace(" ", "_").lower() == name.lower())
 
 
-def read_call(intent: str, block: JsonObject, tools: Mapping[str, Tool]) -> Call | Refusal:
-    """`tools` is keyed by the name the model sees."""
+def read_call(
+    intent: str, block: JsonObject, tools: Mapping[str, Tool], forbidden: Mapping[str, str] = NOTHING
+) -> Call | Refusal:
+    """`tools` is keyed by the name the model sees. `forbidden` are the tools the agent's policy keeps from it: by that
+    name, as people know them."""
     name = str(block.get("name") or "")
     call_id = str(block.get("id") or "")
     given = block.get("input")
     tool = tools.get(name)
+    if name in forbidden:
+        args, reasoning, confidence = take_off(given if isinstance(given, dict) else {}, {})
+        return Refusal(
+            intent=intent,
+            tool_call_id=call_id,
+            tool=forbidden[name],
+            args=args,
+            reasoning=reasoning,
+            confidence=confidence,
+            reason=FORBIDDEN,
+            forbidden=True,
+        )
     if not isinstance(given, dict):
         called = tool.spec.name if tool is not None else name
         return Refusal(

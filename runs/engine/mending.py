@@ -28,7 +28,18 @@ from runs.engine.recovery import (
     simplified,
     what_was_written,
 )
-from runs.engine.types import Call, JsonObject, ModelRequest, Question, RunSpec, Step, StepKind, StepStatus, StopReason
+from runs.engine.types import (
+    Call,
+    JsonObject,
+    ModelRequest,
+    Policy,
+    Question,
+    RunSpec,
+    Step,
+    StepKind,
+    StepStatus,
+    StopReason,
+)
 
 BY_A_PERSON = "a person wrote this call and has not seen yet what it does"
 
@@ -41,6 +52,8 @@ class Mender:
         self.caller = caller
         self.asking = asking
         self.tools = tools  # by the name the model sees
+        never = [grant.name for grant in run.agent.tools if grant.policy is Policy.FORBIDDEN]
+        self.forbidden = {name.replace(".", "__"): name for name in never}
         self.streak = Streak()
         self.ended: Stop | None = None
 
@@ -52,10 +65,12 @@ class Mender:
     def read(self, turn: int, blocks: Sequence[JsonObject], broken: str = "") -> list[Call | Refusal]:
         """Every call of the turn, valid or refused. `broken` says why none of them may be made as it is."""
         read = [self._one(f"{turn}:{index}", block, broken) for index, block in enumerate(blocks)]
-        refusals = [call for call in read if isinstance(call, Refusal)]
+        refusals = [call for call in read if isinstance(call, Refusal) and not call.forbidden]
         if not refusals:
-            doubt = self.streak.doubt({str(block.get("name")) for block in blocks})
-            self.streak.worked()
+            calls = [call for call in read if isinstance(call, Call)]
+            doubt = self.streak.doubt({call.tool.replace(".", "__") for call in calls})
+            if calls:
+                self.streak.worked()
             return [replace(call, doubt=doubt) if isinstance(call, Call) else call for call in read]
         names = {str(blocks[read.index(each)].get("name") or "") for each in refusals}
         said = [f"{each.tool or 'a call'}: {each.reason}" for each in refusals]
@@ -70,7 +85,7 @@ class Mender:
             raise self.ended
 
     def _one(self, intent: str, block: JsonObject, broken: str) -> Call | Refusal:
-        call = read_call(intent, block, self.tools)
+        call = read_call(intent, block, self.tools, self.forbidden)
         if isinstance(call, Refusal) or not broken:
             return call
         return Refusal(

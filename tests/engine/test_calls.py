@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from runs.engine.calls import Refusal, read_call, read_json, schema_for_model, take_off, usable_number
+from runs.engine.calls import FORBIDDEN, Refusal, read_call, read_json, schema_for_model, take_off, usable_number
 from runs.engine.fakes import FakeTool
 from runs.engine.types import Call, JsonObject
 
@@ -123,6 +123,17 @@ def test_a_tools_own_property_is_not_overwritten() -> None:
     own = {"type": "integer", "description": "How sure the customer is."}
 
     assert schema_for_model({"properties": {"confidence": own}})["properties"]["confidence"] == own
+
+
+@pytest.mark.parametrize("given", [{"amount": 84.0, "reasoning": "Spam.", "confidence": 0.9}, [], "cut {"])
+def test_a_forbidden_tool_is_named_as_such_whatever_its_input(given: object) -> None:
+    block = {"type": "tool_use", "id": "c1", "name": "shop__ban", "input": given}
+
+    refused = read_call("1:0", block, TOOLS, {"shop__ban": "shop.ban"})
+
+    assert isinstance(refused, Refusal)
+    assert (refused.tool, refused.forbidden, refused.reason) == ("shop.ban", True, FORBIDDEN)
+    assert (refused.args, refused.confidence) == (({"amount": 84.0}, 0.9) if isinstance(given, dict) else ({}, None))
 
 
 def test_what_tells_a_model_nothing_is_not_sent_with_every_call() -> None:

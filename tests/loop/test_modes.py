@@ -10,6 +10,7 @@ import pytest
 from runs.engine.acting import Hands
 from runs.engine.asking import Asking
 from runs.engine.breakers import NeverOpen
+from runs.engine.calls import FORBIDDEN
 from runs.engine.context import HELD, QUEUED
 from runs.engine.deciding import Caller
 from runs.engine.fakes import calls, says
@@ -383,15 +384,41 @@ def test_a_forbidden_tool_is_not_offered_and_not_run(mode: Mode) -> None:
     assert "shop__ban" not in [tool["name"] for tool in done.llm.requests[0].tools]
     assert done.effects() == []
     assert done.results()[0]["is_error"] is True
-    assert "There is no tool named 'shop__ban'" in done.contents()[0]
-    assert "shop.ban" not in done.contents()[0].split("Tools:")[1]
+    assert done.contents() == [FORBIDDEN]
+    step = done.step("tool:1:0")
+    assert (step.kind, step.status, step.title) == (StepKind.TOOL, StepStatus.DENIED, "shop.ban")
+    assert done.keys("malformed-turn") == [], "writing it anew would not help"
+
+
+def test_a_forbidden_call_is_no_malformed_one_however_often_it_comes() -> None:
+    turns = [calls(use("ban", id=str(number))) for number in range(5)]
+    done = world(*turns, calls(use("look"), use("ban")), says("I see."))
+
+    assert done.ended().status is RunStatus.COMPLETED
+    assert (done.keys("malformed-turn"), done.keys("repair"), done.keys("ask")) == ([], [], [])
+    assert done.contents(6)[1] == FORBIDDEN
+    assert done.step("tool:6:0").status is StepStatus.OK
+
+
+def test_a_forbidden_call_does_not_make_the_model_trusted_again() -> None:
+    done = world(calls(("shop__note", {"wrong": 1})), calls(use("ban")), calls(use("mail")), says("Done."))
+
+    assert done.parked() == WAITS
+
+    assert [action.tool for action in done.verdicts.waiting()] == ["shop.mail"], "it would have run alone"
+
+
+def test_the_same_forbidden_call_again_and_again_is_a_loop() -> None:
+    done = world(*[calls(use("ban"))] * 9)
+
+    assert done.ended().stop_reason is StopReason.LOOP
 
 
 @pytest.mark.parametrize(
     ("grants", "why"),
     [
-        ((), "this agent has no permission for the tool"),
-        ((ToolGrant(name="shop.ban", policy=Policy.FORBIDDEN),), "this tool is forbidden for this agent"),
+        ((), "Not done: this agent has no permission for the tool."),
+        ((ToolGrant(name="shop.ban", policy=Policy.FORBIDDEN),), FORBIDDEN),
     ],
 )
 def test_hands_refuse_what_was_not_granted_even_when_they_hold_it(grants: tuple[ToolGrant, ...], why: str) -> None:
@@ -402,6 +429,6 @@ def test_hands_refuse_what_was_not_granted_even_when_they_hold_it(grants: tuple[
 
     [step] = hands.act(1, calls(use("ban")).tool_uses, "")
 
-    assert (step.status, step.output) == (StepStatus.DENIED, f"Not done: {why}.")
+    assert (step.status, step.output) == (StepStatus.DENIED, why)
     assert done.effects() == []
     assert done.verdicts.actions == {}
