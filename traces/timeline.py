@@ -12,6 +12,7 @@ from traces.axis import Axis, make_axis
 SCORE_THRESHOLD = 0.8
 FAILED = {"error": "Failed", "timeout": "Timed out", "denied": "Not done"}
 WAIT_TITLE = "Wait for "
+ANSWERS = "delegate"  # the tool by which sub-agents answer
 NESTED_OPEN = 40  # steps of a sub-agent: with more it is folded at first
 
 
@@ -38,6 +39,11 @@ class Span:
     @property
     def is_wait(self) -> bool:
         return self.kind == "approval" and self.title.startswith(WAIT_TITLE)
+
+    @property
+    def is_busy(self) -> bool:
+        """A sub-agent's time is that of its own steps, for it may wait for people itself."""
+        return not self.is_wait and self.below is None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,7 +143,7 @@ def timeline(run: RunFacts, spans: Sequence[Span], *, fold: bool = True) -> Time
     axis = make_axis(
         start=min([run.started_at, *(span.started_at for span in everything)]),
         end=max([last, *ends]),
-        busy=[(span.started_at, end) for span, end in zip(everything, ends, strict=True) if not span.is_wait],
+        busy=[(span.started_at, end) for span, end in zip(everything, ends, strict=True) if span.is_busy],
         fold=fold,
     )
     problems = tuple(
@@ -356,6 +362,7 @@ def _group(run: RunFacts, title: str, members: Sequence[Span], *, note: str) -> 
 
 def _row(run: RunFacts, span: Span) -> Row:
     end = _end(span, run.now)
+    kind = "waiting" if span.is_wait else "delegate" if span.tool == ANSWERS else span.kind
     note = span.subject
     if span.is_wait:
         note = span.summary
@@ -365,9 +372,9 @@ def _row(run: RunFacts, span: Span) -> Row:
         id=f"{run.id}s{span.seq}",
         run=run.id,
         parent="",
-        kind="waiting" if span.is_wait else span.kind,
+        kind=kind,
         depth=0,
-        title=span.tool or span.title if span.kind == "tool" else span.title,
+        title=span.tool or span.title if kind == "tool" else span.title,
         note=note,
         seq=span.seq,
         status=span.status,
@@ -413,7 +420,8 @@ def _flat(branch: _Branch, *, parent: str, depth: int) -> list[Row]:
 def _end(span: Span, now: dt.datetime) -> dt.datetime:
     if span.status == "running":
         return max(now, span.started_at)
-    return span.started_at + dt.timedelta(milliseconds=span.duration_ms)
+    end = span.started_at + dt.timedelta(milliseconds=span.duration_ms)
+    return end if span.below is None else max(end, span.below.run.ended_at or span.below.run.now)
 
 
 def _sum(spans: Sequence[Span]) -> Decimal | None:

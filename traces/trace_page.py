@@ -110,8 +110,11 @@ def load(access: Access, run_id: Any) -> Loaded:
     left_out = steps.count() - len(found) if len(found) == MOST_STEPS else 0
     loaded = Loaded(run=run, spans=[], step_ids={}, left_out=left_out)
     loaded.spans = [_span(row, "", loaded) for row in found]
-    children = {row[15]: span for row, span in zip(found, loaded.spans, strict=True) if row[15]}
-    _nest(access, loaded, children, depth=1)
+    callers: dict[uuid.UUID, Span] = {}
+    for row, span in zip(found, loaded.spans, strict=True):
+        if row[15]:
+            callers.setdefault(row[15], span)  # the step that began it; a later one only brings its answer
+    _nest(access, loaded, callers, depth=1)
     flying = step_rows.flight_row(live.read_in_flight(run.id), run.last_seq) if run.status == "running" else None
     if flying is not None:
         loaded.spans.append(_in_flight(flying))
@@ -128,6 +131,7 @@ def _in_flight(step: step_rows.FlightRow) -> Span:
         started_at=parse_datetime(step.started_at) or timezone.now(),
         duration_ms=0,
         tool=step.model if step.kind == "tool" else "",
+        subject="running",
         costs=False,
     )
 
@@ -145,7 +149,7 @@ def _nest(access: Access, loaded: Loaded, callers: dict[uuid.UUID, Span], *, dep
         span = _span(row, _prefix(row[0]), loaded)
         found[row[0]].append(span)
         if row[15]:
-            below[row[15]] = span
+            below.setdefault(row[15], span)
     for run_id, run in by_id.items():
         callers[run_id].below = Nested(run=run_facts(run, _prefix(run_id)), spans=found[run_id])
     _nest(access, loaded, below, depth=depth + 1)

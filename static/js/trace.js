@@ -1,6 +1,7 @@
 // The waterfall: moving, folding, problems, order, find, and which step's details are open. Everything works on what the page
 // holds at the moment, because going back in the history replaces it.
 import { on } from "./keys.js";
+import { localise } from "./times.js";
 import { connect } from "./ws.js";
 
 const SETTLE_MS = 140; // moving on quickly asks the server for the last step only
@@ -23,7 +24,7 @@ function setOpen(item, open) {
 }
 
 function draw() {
-  const words = find();
+  const words = isServed() ? "" : find();
   const hidden = new Set();
   for (const item of items()) {
     const above = parent(item);
@@ -48,12 +49,12 @@ function mark(item) {
   place();
 }
 
-function choose(item, { load = true } = {}) {
+function choose(item, { load = true, near = true } = {}) {
   if (!item) return;
   reveal(item);
   mark(item);
   line(item).focus({ preventScroll: true });
-  line(item).scrollIntoView({ block: "nearest" });
+  line(item).scrollIntoView({ block: near ? "nearest" : "center" });
   clearTimeout(settling);
   if (load && line(item).dataset.seq) settling = setTimeout(() => line(item).click(), SETTLE_MS);
 }
@@ -88,9 +89,16 @@ function toProblem(by) {
   const now = Number(current()?.dataset.order ?? -1);
   const next = by > 0 ? all.find(({ order }) => order > now) ?? all[0] : all.findLast(({ order }) => order < now) ?? all.at(-1);
   const item = document.getElementById(`row-${next.id}`);
-  if (item) choose(item);
+  if (item) choose(item, { near: inSight(item) });
   // Outside the rows that are here: its own page is drawn round it.
   else if (next.id.startsWith("s")) location.assign(body().dataset.stepUrl + next.id.slice(1) + "/" + location.search);
+}
+
+/** Whether a row stands in its list with something around it. */
+function inSight(item) {
+  const [box, at] = [list().parentElement.getBoundingClientRect(), item.getBoundingClientRect()];
+  const [top, bottom] = [Math.max(box.top, 0) + 96, Math.min(box.bottom, innerHeight) - 24];
+  return at.top >= top && at.bottom <= bottom;
 }
 
 // --- order -----------------------------------------------------------------------------------------------------------
@@ -119,6 +127,9 @@ function sort() {
 // --- find ------------------------------------------------------------------------------------------------------------
 
 const find = () => document.querySelector("[data-find]")?.value.trim().toLowerCase() ?? "";
+
+/** Whether the rows here are those that the server found for these words. */
+const isServed = () => find() === (new URLSearchParams(location.search).get("find") ?? "").trim().toLowerCase();
 
 /** Rows that are not on the page are found by the server, with Enter. */
 const isWhole = () => !list()?.querySelector(".span-more");
@@ -227,13 +238,13 @@ const first = current();
 if (first) {
   reveal(first);
   // On a narrow screen the list is the page: scrolling it would hide what became of the run.
-  if (!sheet.matches) line(first).scrollIntoView({ block: "nearest" });
+  if (!sheet.matches && !inSight(first)) line(first).scrollIntoView({ block: "center" });
 }
 place();
 if (location.pathname.includes("/steps/")) showDetail(true);
 
 // A run that still goes on: what the page shows of it is asked for again, and put in place of what was there. Which rows are
-// open and which one is chosen stays. Of a long run the end is not on the page: there a button says how many steps came since.
+// open, which one is chosen and where the focus is stays. Of a long run the end is not on the page: there a button says how many steps came since.
 const run = body()?.dataset.liveRun;
 if (run) {
   const after = Number(body().dataset.after);
@@ -249,9 +260,12 @@ if (run) {
     const closed = new Set(items().filter((item) => !isOpen(item)).map((item) => item.id));
     const known = new Set(items().map((item) => item.id));
     const chosen = current()?.id;
-    for (const id of ["spans", "span-axis", "trace-facts"]) {
+    const focused = list().contains(document.activeElement) && document.activeElement.closest(".span-item")?.id;
+    for (const id of ["spans", "span-axis", "trace-head", "trace-status", "trace-view", "trace-problems"]) {
       const [now, next] = [document.getElementById(id), fresh.getElementById(id)];
-      if (now && next) now.replaceWith(document.adoptNode(next));
+      if (!now || !next || (now !== list() && now.contains(document.activeElement))) continue;
+      now.replaceWith(document.adoptNode(next));
+      localise(document.getElementById(id));
     }
     body().dataset.problems = fresh.getElementById("trace").dataset.problems;
     window.htmx?.process(list());
@@ -263,6 +277,7 @@ if (run) {
     if (chosen) line(document.getElementById(chosen) ?? items()[0]).setAttribute("aria-current", "true");
     fold();
     place();
+    if (focused) document.getElementById(focused)?.querySelector(".span").focus({ preventScroll: true });
     shown = live.seq;
   }
 

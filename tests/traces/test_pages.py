@@ -422,3 +422,12 @@ def test_a_row_links_to_the_search_of_its_runs(agent: Agent, dana: User) -> None
     client = sign_in(dana)
     line = next(line for line in client.get("/costs/?by=task_type").context["lines"] if line.row.key == "late parcel")
     assert client.get("/traces/", {"q": line.query}).context["found"].total == line.row.runs == 1
+
+
+def test_what_a_sub_agent_did_stands_under_the_step_that_began_it(run: Run, agent: Agent, dana: User) -> None:
+    other = make_run(agent, dana, task="Something else", parent=run)
+    make_step(other, tool="shop.get_order")
+    begun = make_step(run, "delegate", child_run=other)
+    make_step(run, tool="delegate", child_run=other)
+    page = sign_in(dana).get(f"/traces/{run.id}/").content.decode()
+    assert f'data-row="{other.id}_s1" data-parent="s{begun.seq}"' in page

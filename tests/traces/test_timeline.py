@@ -285,3 +285,19 @@ def test_the_critical_path_is_what_the_end_waited_for() -> None:
     )
     assert {row.title for row in found.rows if row.critical} == {"model", "slow", "Wait for a person"}
     assert found.critical_ms == {"model": 23_000, "waiting": 372_000, "tool": 5_000}
+
+
+def test_a_sub_agent_lasts_from_the_step_that_began_it_to_its_own_end() -> None:
+    child = Nested(run=facts(8, id="child_"), spans=[span(1, "model", 2, 2)])
+    found = timeline(
+        facts(12),
+        [
+            span(1, "delegate", 2, 0, title="Delegate to Searcher", below=child),
+            span(2, "tool", 8, 0, tool="delegate", title="Searcher answers"),
+        ],
+    )
+    assert [(row.kind, row.title) for row in found.rows if row.depth == 1] == [
+        ("delegate", "Delegate to Searcher"),
+        ("delegate", "Searcher answers"),
+    ]
+    assert found.rows[1].end == at(8)
