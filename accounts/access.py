@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
@@ -95,6 +95,10 @@ class Access:
     def require(self, right: Right) -> None:
         if not self.may(right):
             raise MissingRight(right, self._what_is_missing(right))
+
+    def acting(self) -> Access:
+        """For a call that changes something: who may do that is answered with what it changed, and may read no more."""
+        return replace(self, rights=self.rights | {Right.VIEW}) if self.rights else self
 
     def _what_is_missing(self, right: Right) -> str:
         if right in rights_of(self.role):

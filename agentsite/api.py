@@ -19,6 +19,7 @@ from django.urls import URLPattern, URLResolver, re_path
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 from ninja.security import HttpBearer
 from ninja.throttling import BaseThrottle
 from redis.exceptions import RedisError
@@ -26,6 +27,7 @@ from redis.exceptions import RedisError
 from accounts.access import Access, InvalidToken, access_for_token
 from accounts.idempotency import IdempotencyConflict
 from accounts.receipts import ChainBroken
+from agentsite import openapi
 from agentsite.endpoints import approvals_router, traces_router
 from agentsite.json_body import JsonParser
 from runs.api.endpoints import router as runs_router
@@ -40,7 +42,8 @@ View = Callable[..., HttpResponseBase]
 
 class Token(HttpBearer):
     def authenticate(self, request: HttpRequest, token: str) -> Access:
-        return access_for_token(token)
+        access = access_for_token(token)
+        return access if request.method == "GET" else access.acting()
 
 
 class PerToken(BaseThrottle):
@@ -82,6 +85,11 @@ class Api(NinjaAPI):
             if isinstance(pattern, URLPattern):
                 pattern.callback = _as_problem(pattern.callback)
         return [*patterns, re_path("", _nothing_here)], app, namespace
+
+    def get_openapi_schema(self, **where: Any) -> OpenAPISchema:
+        schema = super().get_openapi_schema(**where)
+        openapi.describe(schema)
+        return schema
 
 
 def _as_problem(view: View) -> View:

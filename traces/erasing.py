@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -31,6 +31,7 @@ from traces.snippets import folded, pattern_of
 from traces.text_index import needle
 from traces.tree import Text
 
+T = TypeVar("T")
 LEAST = 3
 AT_ONCE = 100  # runs in one transaction
 TITLE, SUMMARY = 200, 300  # characters that the columns hold
@@ -114,10 +115,18 @@ def erase_person(access: Access, user_id: uuid.UUID | str, *, username: str) -> 
         raise Invalid({"username": "This is not their username. Nothing was erased."})
     if refusal := _refusal(access, user):
         raise NotYet(refusal)
+    return erase_user(user, by=access.user, alerts=Alert.objects.filter(team=team))
+
+
+def erase_user(user: User, *, by: User | str, alerts: QuerySet[Alert]) -> erasure.Found:
+    """All of it, or nothing: whoever asks, on the page, by the API or in a shell. Raises NotYet."""
     with transaction.atomic():
-        Alert.objects.filter(team=team, email__iexact=user.email).exclude(email="").update(email="")
-        AlertEvent.objects.filter(alert__team=team, subject=str(user.id)).update(label=erasure.ERASED)
-        return erasure.erase(user, by=access.user)
+        alerts.filter(email__iexact=user.email).exclude(email="").update(email="")
+        # What fired is labelled with their name, or with the title of a run of theirs.
+        named = [str(user.id), *map(str, Run.objects.filter(owner=user).values_list("id", flat=True))]
+        for some in _parts(named):
+            AlertEvent.objects.filter(alert__in=alerts, subject__in=some).update(label=ERASED)
+        return erasure.erase(user, by=by)
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -190,9 +199,9 @@ def _run_ids(access: Access, text: Text) -> set[uuid.UUID]:
     return found | {run.id for run in others.iterator(chunk_size=AT_ONCE) if _run_holds(run, text)}
 
 
-def _parts(run_ids: Sequence[uuid.UUID]) -> Iterator[Sequence[uuid.UUID]]:
-    for at in range(0, len(run_ids), AT_ONCE):
-        yield run_ids[at : at + AT_ONCE]
+def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(ids), AT_ONCE):
+        yield ids[at : at + AT_ONCE]
 
 
 def _steps(run_ids: Sequence[uuid.UUID]) -> QuerySet[Step]:

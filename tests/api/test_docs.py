@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.test import Client
 
-from agentsite.api import CALLS_A_MINUTE
+from agentsite.api import CALLS_A_MINUTE, problem
 
 DOCUMENTED = {
     ("put", "/agents/{slug}"),
@@ -90,3 +90,28 @@ def test_what_holds_for_every_call_is_said_once() -> None:
     assert f"{CALLS_A_MINUTE:,} calls in a minute" in about
     for name in ("Authorization", "application/problem+json", "Retry-After", "cursor", "Idempotency-Key"):
         assert name in about
+
+
+@pytest.mark.django_db
+def test_openapi_says_what_errors_each_call_can_give() -> None:
+    schema = json.loads(Client().get("/api/v1/openapi.json").content)
+    parts = schema["components"]
+    errors: dict[str, set[int]] = {}
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            given = {int(status): answer for status, answer in operation["responses"].items() if int(status) >= 400}
+            errors[f"{method} {path.removeprefix('/api/v1')}"] = set(given)
+            for status, answer in given.items():
+                meant = parts["responses"][answer["$ref"].removeprefix("#/components/responses/")]
+                assert list(meant["content"]) == ["application/problem+json"]
+                assert parts["schemas"]["Problem"]["required"] == list(json.loads(problem(status, "why").content))
+            keys = [each for each in operation.get("parameters", []) if each["name"] == "Idempotency-Key"]
+            assert len(keys) == (method == "post"), path
+    always = {401, 403, 429}
+    assert all(always <= each for each in errors.values())
+    assert errors["get /tools"] == always
+    assert errors["get /runs"] == {*always, 422}
+    assert errors["get /runs/{run_id}"] == {*always, 404}
+    assert errors["put /agents/{slug}"] == {*always, 400, 404, 422}
+    assert errors["post /runs/{run_id}/cancel"] == {*always, 404, 409, 422}
+    assert errors["post /approvals/{batch_id}/decisions"] == {*always, 400, 404, 409, 422}

@@ -147,6 +147,13 @@ def test_a_scope_limits_the_role(place: Place, as_: As, call: Call) -> None:
     assert f"lacks the scope “{needed}”" in refused["detail"]
 
 
+@pytest.mark.parametrize("call", [call for call in CALLS if call.method != "GET"], ids=lambda call: call.path)
+def test_a_call_needs_no_other_scope_than_its_own(place: Place, as_: As, call: Call) -> None:
+    """A program that may launch, and read nothing, gets its run in the answer: no 403 after it was done."""
+    response = place.send(as_("admin", SCOPE_OF[call.needs]), call)
+    assert response.status_code == call.ok, response.content
+
+
 @pytest.mark.parametrize("call", [call for call in CALLS if "{" in call.path], ids=lambda call: call.path)
 def test_an_id_that_nothing_has_is_404(place: Place, as_: As, call: Call) -> None:
     admin = as_("admin")

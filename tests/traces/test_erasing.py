@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import models, transaction
 from django.test import Client
 from django.utils import timezone
@@ -50,15 +52,30 @@ def fire(alert: Alert, label: str, subject: str = "") -> AlertEvent:
     )
 
 
-def test_an_erased_person_is_named_by_no_alert(team: Team, access: Access) -> None:
+def test_an_erased_person_is_named_by_no_alert(team: Team, access: Access, run: Run) -> None:
     marco = make_user(team, "marco", "Marco", "Ruiz", role=Role.VIEWER)
     alert = make_alert(team, per="user", email="Marco@harborpine.example")
     event = fire(alert, "Marco Ruiz", str(marco.id))
+    titled = fire(alert, f"{run.short_id} Ask Marco's doctor", str(make_run(run.agent, marco, created=NEW).id))
+    other = fire(alert, f"{run.short_id} {run.title}", str(run.id))
     elsewhere = fire(make_alert(make_team("elsewhere", "Elsewhere"), email=marco.email), "Marco Ruiz")
     erasing.erase_person(access, marco.id, username="marco")
-    for row in (alert, event, elsewhere.alert):
+    for row in (alert, event, titled, other, elsewhere.alert):
         row.refresh_from_db()
     assert (alert.email, event.label, elsewhere.alert.email) == ("", ERASED, "marco@harborpine.example")
+    assert (titled.label, other.label) == (ERASED, f"{run.short_id} Refund a parcel")
+
+
+def test_the_command_erases_a_person_from_the_alerts_of_every_team(team: Team) -> None:
+    marco = make_user(team, "marco", "Marco", "Ruiz", role=Role.VIEWER)
+    fired = [
+        fire(make_alert(each, per="user", email="Marco@harborpine.example"), "Marco Ruiz", str(marco.id))
+        for each in (team, make_team("elsewhere", "Elsewhere"))
+    ]
+    call_command("erase_person", "marco", yes=True, stdout=io.StringIO())
+    for event in fired:
+        event.refresh_from_db()
+        assert (event.label, event.alert.email) == (ERASED, "")
 
 
 def everything() -> str:

@@ -7,7 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import User
-from runs.erasure import NotYet, erase, find
+from runs.erasure import NotYet, find
+from traces.erasing import erase_user
+from traces.models import Alert
 
 
 class Command(BaseCommand):
@@ -26,7 +28,7 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no user “{options['username']}”.")
         try:
-            found = erase(user, by="agentsite") if options["yes"] else find(user)
+            found = erase_user(user, by="agentsite", alerts=Alert.objects.all()) if options["yes"] else find(user)
         except NotYet as error:
             raise CommandError(str(error)) from error
         if options["json"]:
