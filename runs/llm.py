@@ -105,6 +105,7 @@ class AnthropicLlm:
         except (ModelError, Interrupted) as error:
             error.may_be_billed = pump.reply.has_begun or pump.was_sent(error)
             error.usage = pump.reply.usage
+            error.usage_is_final = pump.reply.is_counted
             raise
 
 
@@ -299,10 +300,18 @@ class _Reply:
         self._message: JsonObject = {}
         self._usage: JsonObject = {}
         self._stop_reason: str | None = None
+        self._output_reported = False
+        self._end_came = False
 
     @property
     def has_begun(self) -> bool:
         return bool(self._message)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the usage is that of the whole reply: the provider says so at its end."""
+        ended = self._end_came or self._stop_reason is not None
+        return self.has_begun and self._output_reported and ended
 
     @property
     def usage(self) -> Usage:
@@ -331,7 +340,9 @@ class _Reply:
             case "message_delta":
                 self._stop_reason = _optional_text(event["delta"].get("stop_reason"))
                 self._count(event.get("usage"))
+                self._output_reported = "output_tokens" in (event.get("usage") or {})
             case "message_stop":
+                self._end_came = True
                 if not self._message or self._stop_reason is None:
                     raise ValueError("the message has no start or no stop reason")
                 self.stopped = True

@@ -197,14 +197,16 @@ class Caller:
         return self.controls.interrupted() or (limit is not None and self.elapsed_s() >= limit)
 
     def _failed(self, begun: Step, detail: str, error: ModelError | Interrupted) -> Step:
-        """A reply that was lost but may have been billed has no price: unknown, not nothing."""
+        """A reply that was lost but may have been billed has no price: unknown, not nothing. One that came to its end,
+        and was of no use, has the price of what it used."""
         step = replace(
             begun, status=StepStatus.ERROR, summary=detail[:300], error=detail, duration_ms=self._since(begun)
         )
         if not error.may_be_billed:
             return step
-        price, said = self.budget.price(begun.model, error.usage), f"{detail} {trouble.LOST}"
-        if self.budget.worst_price(begun.model, 1000, 1000) != 0:
+        price = self.budget.price(begun.model, error.usage)
+        said = f"{detail.rstrip('.')}. {trouble.UNUSABLE if error.usage_is_final else trouble.LOST}"
+        if not error.usage_is_final and self.budget.worst_price(begun.model, 1000, 1000) != 0:
             price = replace(price, usd=None)
         return replace(step, summary=said[:300], error=said, usage=error.usage, price=price)
 

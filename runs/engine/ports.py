@@ -38,13 +38,14 @@ class LeaseLost(EngineError):
 
 
 class Interrupted(EngineError):
-    """A person cancelled or paused the run, or its time ran out, while a call was in flight. `may_be_billed` and
-    `usage` as in `ModelError`."""
+    """A person cancelled or paused the run, or its time ran out, while a call was in flight. `may_be_billed`,
+    `usage` and `usage_is_final` as in `ModelError`."""
 
     def __init__(self, *said: str) -> None:
         super().__init__(*said)
         self.may_be_billed = False
         self.usage = Usage()
+        self.usage_is_final = False
 
 
 class JournalMismatch(EngineError):
@@ -64,7 +65,8 @@ class BudgetExceeded(EngineError):
 
 class ModelError(EngineError):
     """The model gave no usable reply. `retry_after_s` is the provider's own word, if it gave one. `may_be_billed`: the
-    request went out and what became of its reply is not known; `usage` is what had been said of it by then."""
+    request went out and what became of its reply is not known; `usage` is what had been said of it by then. It is that
+    of the whole reply, which is billed, where `usage_is_final`."""
 
     def __init__(self, code: str, detail: str, *, retryable: bool, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {detail}")
@@ -74,6 +76,7 @@ class ModelError(EngineError):
         self.retry_after_s = retry_after_s
         self.may_be_billed = False
         self.usage = Usage()
+        self.usage_is_final = False
 
 
 class ToolTimeout(EngineError):

@@ -19,6 +19,7 @@ ASK_AFTER_S = 900.0  # of waiting for a breaker, in which no try is used up
 NOT_ASKED = "unavailable"  # its breaker was open: no try at all
 TRY_AGAIN = "Try again"
 LOST = "The reply was lost; it may have been billed."
+UNUSABLE = "The reply came to its end and is billed."
 # These are said of the account, not of a model: another model of the same provider would hear the same.
 OF_THE_ACCOUNT = frozenset({"authentication_error", "billing_error"})
 

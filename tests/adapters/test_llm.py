@@ -378,6 +378,27 @@ def test_reply_that_cannot_be_read(server: ScriptedHttp, answer: Answer) -> None
     assert (error.code, error.retryable) == ("bad_reply", True)
 
 
+@pytest.mark.parametrize(
+    ("events", "final"),
+    [
+        ((start(), *text(0, "ok"), *end(None)), True),
+        ((start(), *text(0, "ok"), end()[0]), True),
+        ((start(), *text(0, "ok"), end(None)[0]), False),
+        ((start(), *text(0, "ok"), end()[1]), False),
+        ((start(), *text(0, "ok")), False),
+        (tuple(end()), False),
+    ],
+    ids=["no-reason", "no-stop", "neither", "no-count", "cut", "no-start"],
+)
+def test_what_an_unusable_reply_used_is_known_once_its_end_came(
+    server: ScriptedHttp, events: tuple[JsonObject, ...], final: bool
+) -> None:
+    error = failure(server, stream(*events))
+    assert error.usage_is_final is final
+    if final:
+        assert (error.usage.input_tokens, error.usage.output_tokens) == (12, 7)
+
+
 def test_nobody_listens() -> None:
     with pytest.raises(ModelError) as caught:
         AnthropicLlm("http://127.0.0.1:9", "k").complete(simple(), on_text=lambda _: None, interrupted=lambda: False)

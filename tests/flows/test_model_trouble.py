@@ -36,6 +36,7 @@ BROKEN = {
     "cut": Reply(text="Half of it.", cut_after=0),
     "overloaded in the middle": Reply(text="Half of it.", error_after=0, error_type="overloaded_error"),
     "without an end": Reply(text="All of it.", omit_stop=True),
+    "without a reason": Reply(text="All of it.", stop_reason=""),
 }
 MAY_BE_BILLED = {"dropped", "cut", "overloaded in the middle", "without an end"}
 
@@ -81,6 +82,9 @@ def test_one_failure_parks_the_run_and_frees_its_worker(crew: Access, provider: 
     failed = run.steps.get(key="model:1:failed:1")
     assert (failed.cost_usd is None) is (how in MAY_BE_BILLED)
     assert ("may have been billed" in failed.summary) is (how in MAY_BE_BILLED)
+    if how == "without a reason":
+        assert failed.cost_usd == run.cost_usd > 0, "the reply came, and what it used was reported"
+        assert failed.summary.endswith("The reply came to its end and is billed.")
     run = through_tries(run)
 
     assert (run.status, run.unpriced_steps) == ("completed", int(how in MAY_BE_BILLED))

@@ -374,9 +374,22 @@ def test_a_reply_that_was_lost_but_may_have_been_billed_says_so() -> None:
     step = done.step("model:1:failed:1")
     assert step.price.usd is None
     assert step.usage.input_tokens == 120
-    assert step.summary == "connection_error: cut The reply was lost; it may have been billed."
+    assert step.summary == "connection_error: cut. The reply was lost; it may have been billed."
     assert step.input["may_be_billed"] is True
     assert done.ended().result == "Done."
+
+
+def test_a_reply_of_no_use_that_came_to_its_end_has_its_price() -> None:
+    done = world(says("Done."))
+    error = lost(Usage(input_tokens=120, output_tokens=40))
+    error.usage_is_final = True
+    done.llm.errors.append(error)
+
+    done.parked()
+
+    step = done.step("model:1:failed:1")
+    assert step.price.usd == done.journal.spent().cost_usd > 0
+    assert step.summary == "connection_error: cut. The reply came to its end and is billed."
 
 
 def test_a_call_that_never_went_out_costs_nothing() -> None:

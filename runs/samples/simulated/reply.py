@@ -41,7 +41,8 @@ class Reply:
     """One answer to POST /v1/messages.
 
     Content is `text`, then `tools`, in that order; `data` is sent as JSON text; `blocks` replaces all of these.
-    `stop_reason` and `usage` are worked out unless given (`usage` may name only some of the numbers).
+    `stop_reason` and `usage` are worked out unless given (`usage` may name only some of the numbers); a stream sends an
+    empty `stop_reason` as null.
     `cut_after`, `error_after` and `stall_after` count content deltas; 0 is right after message_start, and a count past
     the last delta means before message_delta. Seconds everywhere.
     """

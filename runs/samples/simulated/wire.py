@@ -95,7 +95,7 @@ def frames(start: JsonObject, content: list[JsonObject], words: int) -> Iterator
 
 
 def closing(stop_reason: str, reply: Reply, usage: JsonObject) -> Iterator[Frame]:
-    delta: JsonObject = {"stop_reason": stop_reason, "stop_sequence": None}
+    delta: JsonObject = {"stop_reason": stop_reason or None, "stop_sequence": None}
     if reply.stop_details:
         delta["stop_details"] = reply.stop_details
     totals = {key: value for key, value in usage.items() if key not in ("cache_creation", "service_tier")}
