@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
@@ -146,11 +146,9 @@ def access_now(user: User, session: SessionBase) -> Access | None:
 
 def access_for_token(raw: str) -> Access:
     """For the text after `Bearer `. Raises InvalidToken."""
-    membership = Membership.objects.filter(user=OuterRef("user"), team=OuterRef("team"))
-    known = ApiToken.objects.select_related("user", "team").annotate(role=Subquery(membership.values("role")))
     now = timezone.now()
     try:
-        token = known.get(digest=token_digest(raw))
+        token = _tokens().get(digest=token_digest(raw))
     except ApiToken.DoesNotExist:
         raise InvalidToken("This token is not known here.") from None
     if token.revoked_at is not None:
@@ -166,6 +164,13 @@ def access_for_token(raw: str) -> Access:
     scopes = type_of_scopes.validate_python(token.scopes)
     rights = frozenset(right for right in rights_of(role) if SCOPE_OF[right] in scopes)
     return Access(user=token.user, team=token.team, role=role, rights=rights, token=token)
+
+
+@cache
+def _tokens() -> models.QuerySet[Any]:
+    """Never evaluated itself. To build it takes as long as to ask it, and each call of the API begins with it."""
+    membership = Membership.objects.filter(user=OuterRef("user"), team=OuterRef("team"))
+    return ApiToken.objects.select_related("user", "team").annotate(role=Subquery(membership.values("role")))
 
 
 def still_may(user_id: uuid.UUID, team_id: uuid.UUID, right: Right) -> bool:

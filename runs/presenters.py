@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from accounts.models import User
 from runs import family
 from runs.asked import Note
 from runs.catalog import CatalogEntry
@@ -34,8 +36,27 @@ def money(value: Decimal | None) -> str | None:
     return f"{whole}.{cents.ljust(2, '0')}"
 
 
+_NAMED = (
+    ("agent", Agent, {"id", "slug"}),
+    ("agent_version", AgentVersion, {"id", "number", "agent"}),
+    ("owner", User, {"id", "username", "first_name", "last_name"}),
+)
+_NOT_SHOWN = [
+    f"{relation}__{field.name}"
+    for relation, model, shown in _NAMED
+    for field in model._meta.concrete_fields
+    if field.name not in shown
+]
+
+
+def named(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """With what `runs_json` says of agent, version and owner and nothing else of them: a list would read an agent's
+    whole definition, with its prompt, once for each row."""
+    return runs.select_related(*(relation for relation, _, _ in _NAMED)).defer(*_NOT_SHOWN)
+
+
 def run_json(run: Run) -> dict[str, Any]:
-    """Needs agent, agent_version and owner selected."""
+    """Needs agent, agent_version and owner selected, as `named` does."""
     return runs_json([run])[0]
 
 

@@ -82,8 +82,14 @@ def _between(values: Sequence[int], ends: Sequence[int], share: float) -> Decima
     if not ends:
         return None
     place = (ends[-1] - 1) * share
-    low, high = (values[bisect_right(ends, at)] for at in (int(place), min(int(place) + 1, ends[-1] - 1)))
-    return percentile([Decimal(low).scaleb(-9), Decimal(high).scaleb(-9)], place - int(place))
+    before = int(place)
+    index = bisect_right(ends, before)
+    low = high = values[index]
+    if before + 1 >= ends[index] and index + 1 < len(values):
+        high = values[index + 1]
+    if low == high:
+        return Decimal(low).scaleb(-9)
+    return percentile([Decimal(low).scaleb(-9), Decimal(high).scaleb(-9)], place - before)
 
 
 def _rounded(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -16,9 +16,11 @@ from operator import or_
 from typing import Any
 
 from django.db.models import Case, Q, QuerySet, Subquery, Value, When
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 
 from accounts.access import Access, rows
+from runs import presenters
 from runs.asked import Note
 from runs.engine.words import plain_text
 from runs.models import Run, SearchDocument, StepPayload
@@ -45,6 +47,8 @@ class BadCursor(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
+    """`run` as `presenters.named` reads it, with `agent_name` of its version, which may be empty."""
+
     run: Run
     matches: tuple[Snippet, ...]
 
@@ -112,7 +116,8 @@ def search(
         page = page.filter(created_at__gte=sample.edge)
     if cursor:
         page = page.filter(_after(order, cursor))
-    listed = list(page.select_related("agent", "agent_version", "owner")[: limit + 1])
+    name = KeyTextTransform("name", "agent_version__definition")
+    listed = list(presenters.named(page).annotate(agent_name=name)[: limit + 1])
     more, listed = len(listed) > limit, listed[:limit]
     matches = _matches(listed, query.texts)
     for run_id, noted in _in_notes(listed, query.note_texts).items():

@@ -24,7 +24,6 @@ from runs.schemas import ServerConfig
 router = Router()
 Limit = Annotated[int, Field(ge=1, le=LARGEST_LIMIT)]
 LARGEST_SEQ = 2**31 - 1
-RUN_ROWS = ("agent", "agent_version", "owner")
 
 
 def access_of(request: HttpRequest) -> Access:
@@ -81,7 +80,7 @@ def put_tool_server(request: HttpRequest, slug: str, payload: ServerIn) -> dict[
 def launch(request: HttpRequest, payload: RunIn) -> Status[dict[str, Any]]:
     access = access_of(request)
     run = commands.launch(access, commands.Launch(**payload.model_dump()))
-    return Status(201, presenters.run_json(get(access, Run.objects.select_related(*RUN_ROWS), run.id)))
+    return Status(201, presenters.run_json(get(access, presenters.named(Run.objects.all()), run.id)))
 
 
 @router.get("/runs", response=dict, tags=["runs"])
@@ -92,7 +91,7 @@ def list_runs(
     limit: Limit = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> dict[str, Any]:
-    found = rows(access_of(request), Run).select_related(*RUN_ROWS)
+    found = presenters.named(rows(access_of(request), Run))
     if status is not None:
         known = [value.value for value in RunStatus]
         if status not in known:
@@ -106,7 +105,7 @@ def list_runs(
 
 @router.get("/runs/{run_id}", response=dict, tags=["runs"])
 def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
-    return presenters.run_json(get(access_of(request), Run.objects.select_related(*RUN_ROWS), run_id))
+    return presenters.run_json(get(access_of(request), presenters.named(Run.objects.all()), run_id))
 
 
 @router.get("/runs/{run_id}/steps", response=dict, tags=["runs"])
@@ -143,7 +142,7 @@ def fork(request: HttpRequest, run_id: str, payload: ForkIn) -> Status[dict[str,
     if "replace_output" in payload.model_fields_set:
         wanted["replace_output"] = payload.replace_output
     made = forks.fork(access, run_id, forks.Fork(**wanted))
-    return Status(201, presenters.run_json(get(access, Run.objects.select_related(*RUN_ROWS), made.id)))
+    return Status(201, presenters.run_json(get(access, presenters.named(Run.objects.all()), made.id)))
 
 
 @router.post("/runs/{run_id}/execute", response=dict, tags=["runs"])
@@ -161,7 +160,7 @@ def execute(request: HttpRequest, run_id: str, payload: ExecuteIn) -> dict[str, 
 def take_back(request: HttpRequest, run_id: str) -> dict[str, Any]:
     """Of a dry run: takes the last choice back, before it has begun."""
     executing.take_back(access_of(request), run_id)
-    return presenters.run_json(get(access_of(request), Run.objects.select_related(*RUN_ROWS), run_id))
+    return presenters.run_json(get(access_of(request), presenters.named(Run.objects.all()), run_id))
 
 
 @router.post("/runs/{run_id}/pause", response=dict, tags=["runs"])
@@ -185,4 +184,4 @@ def cancel(request: HttpRequest, run_id: str) -> dict[str, Any]:
 def _changed(request: HttpRequest, change: Callable[[Access, str], Run], run_id: str) -> dict[str, Any]:
     access = access_of(request)
     run = change(access, run_id)
-    return presenters.run_json(get(access, Run.objects.select_related(*RUN_ROWS), run.id))
+    return presenters.run_json(get(access, presenters.named(Run.objects.all()), run.id))

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.test import Client
+from django.test import Client, RequestFactory
 
-from agentsite.api import CALLS_A_MINUTE, problem
+from agentsite.api import CALLS_A_MINUTE, Compact, problem
 
 DOCUMENTED = {
     ("put", "/agents/{slug}"),
@@ -115,3 +115,9 @@ def test_openapi_says_what_errors_each_call_can_give() -> None:
     assert errors["put /agents/{slug}"] == {*always, 400, 404, 422}
     assert errors["post /runs/{run_id}/cancel"] == {*always, 404, 409, 422}
     assert errors["post /approvals/{batch_id}/decisions"] == {*always, 400, 404, 409, 422}
+
+
+@pytest.mark.parametrize("text", ["plain", "ä \u202e \U0001f600", "half a pair \ud83d"])
+def test_answers_are_json_whatever_text_is_in_them(rf: RequestFactory, text: str) -> None:
+    written = Compact().render(rf.get("/"), {"text": text}, response_status=200)
+    assert json.loads(written) == {"text": text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 from decimal import Decimal
 
 import pytest
@@ -133,3 +134,13 @@ def test_a_constant_number_of_queries(world: World, as_: As, path: str) -> None:
         ended(world)
         make_step(run)
     assert queries() == before
+
+
+@pytest.mark.parametrize("path", ["/runs", "/traces?q=kettle"])
+def test_a_list_does_not_read_each_agents_whole_definition(world: World, as_: As, path: str) -> None:
+    ended(world)
+    with CaptureQueriesContext(connection) as captured:
+        assert answer(as_("viewer").get(path))["items"]
+    read = " ".join(query["sql"] for query in captured)
+    assert '"runs_agentversion"."number"' in read
+    assert not re.search(r'"definition"(, "| FROM)', read), "its name may be taken out of it"
