@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from accounts.access import Access, rows
 from runs import presenters
 from runs.beneath import shown_status, with_delegating
 from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
-from runs.models import Agent, Run, Step
+from runs.models import Action, Agent, Run, Step
 
 MODES = {"interactive": "Interactive", "batch": "Batch", "dry_run": "Dry run"}
 LIVE = tuple(status for status in RunStatus if status not in ENDED)
 SHOWS = {
-    "": ("All", tuple(RunStatus)),
-    "live": ("Live", LIVE),
-    "waiting": ("Needs approval", (RunStatus.WAITING,)),
-    "completed": ("Completed", (RunStatus.COMPLETED, RunStatus.DRY_RUN_READY)),
-    "stopped": ("Stopped or failed", (RunStatus.STOPPED, RunStatus.FAILED)),
-    "cancelled": ("Cancelled", (RunStatus.CANCELLED,)),
+    "": "All",
+    "live": "Live",
+    "waiting": "Needs approval",
+    "completed": "Completed",
+    "stopped": "Stopped or failed",
+    "cancelled": "Cancelled",
+}
+_STATUSES: dict[str, tuple[RunStatus, ...]] = {
+    "live": LIVE,
+    "waiting": LIVE,
+    "completed": (RunStatus.COMPLETED, RunStatus.DRY_RUN_READY),
+    "stopped": (RunStatus.STOPPED, RunStatus.FAILED),
+    "cancelled": (RunStatus.CANCELLED,),
 }
 
 
@@ -45,6 +51,18 @@ class RunLine:
     took_ms: int
     cost_usd: Decimal
     unpriced_steps: int
+
+
+def shown(access: Access, show: str) -> QuerySet[Run]:
+    """The newest first. What needs approval is told by what people are asked, not by the status: a run may wait for
+    its sub-agents alone, and one that is paused may have asked before."""
+    found = rows(access, Run).order_by("-number")
+    if show in _STATUSES:
+        found = found.filter(status__in=_STATUSES[show])
+    if show == "waiting":
+        asked = Action.objects.filter(run=OuterRef("pk"), status__in=WAITING_ACTIONS, batch__status="open")
+        found = found.filter(Exists(asked))
+    return found
 
 
 def lines(found: QuerySet[Run]) -> list[RunLine]:
@@ -78,10 +96,11 @@ def live_count(access: Access) -> int:
     return rows(access, Run).filter(status__in=LIVE).count()
 
 
+def _label(status: str, waits: str) -> str:
+    return f"{waits[0].upper()}{waits[1:]}" if status == RunStatus.WAITING else f"{status.capitalize()}, {waits}"
+
+
 def _line(run: Run, waits: str, delegates: bool) -> RunLine:
-    label = ""
-    if waits:
-        label = f"{waits[0].upper()}{waits[1:]}" if run.status == RunStatus.WAITING else f"Running, {waits}"
     return RunLine(
         id=run.id,
         ref=run.short_id,
@@ -90,7 +109,7 @@ def _line(run: Run, waits: str, delegates: bool) -> RunLine:
         agent_slug=run.agent.slug,
         mode=MODES.get(run.mode, run.mode),
         status=shown_status(run.status, delegates),
-        label=label if run.status in {RunStatus.WAITING, RunStatus.RUNNING} else "",
+        label=_label(run.status, waits) if waits and run.status in LIVE else "",
         simulated=run.simulated,
         created_at=run.created_at,
         owner=run.owner.label,
@@ -98,7 +117,3 @@ def _line(run: Run, waits: str, delegates: bool) -> RunLine:
         cost_usd=run.cost_usd,
         unpriced_steps=run.unpriced_steps,
     )
-
-
-def statuses(show: str) -> Sequence[RunStatus]:
-    return SHOWS.get(show, SHOWS[""])[1]

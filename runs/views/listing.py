@@ -4,10 +4,8 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from accounts.access import rows
 from accounts.http import HttpRequest
 from runs import lists
-from runs.models import Run
 
 PAGE = 50
 
@@ -17,9 +15,7 @@ def page(request: HttpRequest) -> HttpResponse:
     show = request.GET.get("show", "")
     show = show if show in lists.SHOWS else ""
     before = request.GET.get("before", "")
-    found = rows(request.access, Run).order_by("-number")
-    if show:
-        found = found.filter(status__in=lists.statuses(show))
+    found = lists.shown(request.access, show)
     if before.isdecimal() and len(before) < 10:
         found = found.filter(number__lt=int(before))
     runs = lists.lines(found[: PAGE + 1])
@@ -27,7 +23,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "runs": runs[:PAGE],
         "older": runs[PAGE - 1].ref.removeprefix("R-") if len(runs) > PAGE else "",
         "show": show,
-        "shows": [(key, label) for key, (label, _) in lists.SHOWS.items()],
+        "shows": list(lists.SHOWS.items()),
         "is_first_page": not before,
     }
     return render(request, "runs/list.html", context)

@@ -293,25 +293,6 @@ def test_a_change_that_comes_too_late_says_so(world: World) -> None:
 # --- lists, agents, report -------------------------------------------------------------------------------------------
 
 
-def test_the_list_filters_and_pages(world: World) -> None:
-    for _ in range(51):
-        make_run(world, status="completed")
-    waiting = make_run(world, status="waiting", waiting_since=timezone.now())
-    make_batch(waiting, actions=3)
-    client = world.client("viewer")
-
-    assert len(re.findall(r"R-\d+</span>", text_of(client.get("/runs/")))) == 50
-    assert "/runs/?before=3" in text_of(client.get("/runs/"))
-    assert re.findall(r"R-\d+(?=</span>)", text_of(client.get("/runs/?before=3"))) == ["R-2", "R-1"]
-    assert "3 to approve" in text_of(client.get("/runs/?show=waiting"))
-    waiting.actions.update(kind="question")
-    assert "Needs an answer" in text_of(client.get("/runs/?show=waiting")), "the words of the run's own page"
-    waiting.actions.filter(id=waiting.actions.all()[0].id).update(kind="action")
-    assert "3 to approve" in text_of(client.get("/runs/?show=waiting"))
-    assert "No run is like this" in text_of(client.get("/runs/?show=cancelled"))
-    assert client.get("/runs/?show=strange&before=x").status_code == 200
-
-
 def test_an_agent_is_read_with_its_policies(world: World) -> None:
     agent = make_agent(
         world.team,
