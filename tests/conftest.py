@@ -50,7 +50,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Threads that a library keeps for itself keep their connection too, and PostgreSQL drops no database in use."""
-    yield
+    from django.test import TransactionTestCase  # needs settings, which the tests of the engine do without
+
+    from tests.emptying import empty_the_tables
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_the_tables)
+        yield
     with django_db_blocker.unblock():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What holds the engine's tests to plain Python: no Django, no database. `tests/engine` and `tests/loop` use it.
+"""What holds tests to plain Python: no Django in `tests/engine` and `tests/loop`, no database in some folders more.
 
 pytest-django has loaded Django long before, so `sys.modules` proves nothing: the sources are looked at.
 """
@@ -15,7 +15,7 @@ import pytest
 import runs.engine
 
 ALLOWED = ("runs.engine", "tests.engine", "tests.loop", "tests.plain", "pytest", "hypothesis")
-DATABASE_FIXTURES = frozenset({"admin_user", "client", "db", "live_server", "settings", "transactional_db"})
+DATABASE_FIXTURES = frozenset({"db", "live_server", "transactional_db"})  # whatever opens one asks for one of these
 
 
 def foreign_imports(folder: Path) -> list[str]:
@@ -31,7 +31,7 @@ def refuse_databases(items: Sequence[pytest.Item], folder: Path) -> None:
         if folder in item.path.parents:
             wanted = DATABASE_FIXTURES & set(getattr(item, "fixturenames", ()))
             if wanted or item.get_closest_marker("django_db"):
-                raise pytest.UsageError(f"{item.nodeid} wants a database; the tests of the engine have none")
+                raise pytest.UsageError(f"{item.nodeid} wants a database; the tests of this folder have none")
 
 
 def _imports(path: Path) -> list[str]:

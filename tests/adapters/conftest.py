@@ -8,6 +8,11 @@ import pytest
 from runs.schemas import FoundTool
 from runs.tools.mcp import ServerPool, discover
 from tests.adapters.workbench import HttpServer, Workshop, stdio
+from tests.plain import refuse_databases
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    refuse_databases(items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")

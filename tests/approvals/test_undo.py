@@ -40,13 +40,15 @@ def approved(world: World) -> tuple[Batch, list[Action]]:
 
 
 def test_an_approved_run_sleeps_in_the_database_until_the_window_is_over(world: World) -> None:
+    before = timezone.now()
     batch, actions = approved(world)
+    after = timezone.now()
     run = Run.objects.get(id=batch.run_id)
 
     assert {action.status for action in actions} == {ActionStatus.APPROVED}
     assert (run.status, run.lease_owner, run.due_at) == (RunStatus.QUEUED, "", actions[0].starts_at)
     assert run.due_at is not None
-    assert dt.timedelta(seconds=8) < run.due_at - timezone.now() <= dt.timedelta(seconds=10)
+    assert before <= run.due_at - dt.timedelta(seconds=10) <= after
     assert not lifecycle.claim_lease(run.id, "worker")
     assert not lifecycle.begin_execution(actions[0].id, actions[0].digest), "the claim looks at the time itself"
 
@@ -106,7 +108,7 @@ def test_the_wait_is_counted_once(world: World) -> None:
     take_back(world, batch, *actions)
     run = Run.objects.get(id=batch.run_id)
 
-    assert run.wait_ms < 1000, "the ten seconds that did not pass are not counted"
+    assert run.wait_ms < 8000, "the ten seconds that did not pass are not counted"
 
 
 def test_once_the_run_has_gone_on_what_has_not_begun_never_will(world: World) -> None:

@@ -1,4 +1,4 @@
-"""One installation and one browser for all of these tests; each test gets windows of its own, signed in."""
+"""One installation and one browser for all tests of a process; each test gets windows of its own, signed in."""
 
 from __future__ import annotations
 
@@ -146,6 +146,7 @@ def save_picture(
 
 @pytest.fixture(scope="session")
 def past(running: Site) -> Site:
+    """Half a minute's work: who wants it is of the group `past`, so that one process makes it."""
     running.start_over()
     make_past(running)
     return running

@@ -145,6 +145,7 @@ def test_history_is_priced_again_with_its_sums(team: Team, agent: Agent, dana: U
 
 def test_an_override_ends_once(team: Team, dana: User) -> None:
     row = rates.add(team, dana, {"model": "*", "starts_on": T0.date(), "factor": Decimal("0.9")})
-    assert rates.end(row, dana, timezone.now().date())
-    assert not rates.end(row, dana, timezone.now().date())
-    assert PriceOverride.objects.get().ends_on == timezone.now().date()
+    today = timezone.now().date()
+    assert rates.end(row, dana, today)
+    assert not rates.end(row, dana, today)
+    assert PriceOverride.objects.get().ends_on == today
