@@ -6,24 +6,31 @@ import uuid
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.vary import vary_on_headers
 
 from accounts.access import Right
 from accounts.http import HttpRequest
 from accounts.receipts import ChainBroken
-from approvals import across, forms, presenter, seen
+from approvals import across, forms, paging, presenter, seen
 from approvals.inbox import Line, Outcome, Result
 from approvals.models import Verdict
 from runs.engine.types import Risk
 
 
 @require_GET
+@vary_on_headers("HX-Request")
 def page(request: HttpRequest) -> HttpResponse:
-    return _page(request, request.GET)
+    try:
+        return _page(request, request.GET)
+    except paging.BadCursor as error:
+        return HttpResponseBadRequest(str(error))
 
 
 @require_POST
@@ -33,8 +40,9 @@ def decide(request: HttpRequest) -> HttpResponse:
     try:
         lines = [_line(request, uuid.UUID(text), verdict) for text in request.POST.getlist("select")]
         versions = {
-            uuid.UUID(name.removeprefix("version-")): int(str(value))
-            for name, value in request.POST.items()
+            # Rows that came later may show a newer version of the same batch: the oldest one is what all of them hold.
+            uuid.UUID(name.removeprefix("version-")): min(map(int, request.POST.getlist(name)))
+            for name in request.POST
             if name.startswith("version-")
         }
     except ValueError:
@@ -94,7 +102,9 @@ def _page(
     wanted = across.read(asked)
     found = across.waiting(request.access, wanted)
     total = found.count()
-    actions = list(found.prefetch_related("decisions__actor", "supersedes__decisions__actor")[: across.PAGE])
+    cursor = request.GET.get("cursor", "")
+    read_with = found.prefetch_related("decisions__actor", "supersedes__decisions__actor")
+    actions, following = paging.page(read_with, "pending", across.PAGE, cursor)
     views = [presenter.view_action(action, action.run, request.access) for action in actions]
     read = seen.seen_by(request.access, [view.id for view in views if view.must_see])
     said = outcomes or []
@@ -111,10 +121,13 @@ def _page(
     ]
     context = {
         "rows": shown,
-        "batches": {action.batch_id: action.batch for action in actions}.values(),
         "total": total,
+        "is_further": bool(cursor),
+        "first_query": f"?{urlencode(_set(wanted))}",
+        "left": paging.after(found, "pending", following).count() if following else 0,
+        "more_url": f"{reverse('approvals:across')}?{urlencode({**_set(wanted), 'cursor': following})}",
         "wanted": wanted,
-        "filters": asdict(wanted),
+        "filters": _set(wanted),
         "errors": wanted.errors,
         "agents": across.agents(request.access),
         "risks": list(Risk),
@@ -126,7 +139,12 @@ def _page(
         "may_decide": request.access.may(Right.DECIDE),
         "typed": request.POST if status != 200 else None,
     }
-    return render(request, "approvals/across.html", context, status=status)
+    part = bool(cursor and request.htmx and not request.htmx.history_restore_request)
+    return render(request, f"approvals/{'_across_rows' if part else 'across'}.html", context, status=status)
+
+
+def _set(wanted: across.Wanted) -> dict[str, str]:
+    return {name: value for name, value in asdict(wanted).items() if value}
 
 
 def _in(view: presenter.ActionView, read: set[seen.Sight]) -> bool:

@@ -1,4 +1,5 @@
-"""Keyset paging of batches: the same cursors on the page and in the API. They are opaque to clients."""
+"""Keyset paging of batches, and of actions that wait: the same cursors on the page and in the API. They are opaque to
+clients."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ import base64
 import binascii
 import datetime as dt
 import uuid
-from typing import Literal
+from typing import Literal, TypeVar
 
 from django.db.models import Q, QuerySet
 
-from runs.models import Batch
+from runs.models import Action, Batch
 
 Status = Literal["pending", "decided", "all"]
+Paged = TypeVar("Paged", Batch, Action)
 SORT = {"pending": ("expires_at", "gt"), "decided": ("closed_at", "lt"), "all": ("created_at", "lt")}
 
 
@@ -20,20 +22,21 @@ class BadCursor(ValueError):
     """The cursor is none that a list of this kind gave out."""
 
 
-def page(found: QuerySet[Batch], status: Status, limit: int, cursor: str = "") -> tuple[list[Batch], str]:
+def page(found: QuerySet[Paged], status: Status, limit: int, cursor: str = "") -> tuple[list[Paged], str]:
     """At most `limit` batches of `inbox.batches` in its order, and the cursor of what follows them; empty on the last
     page. Raises BadCursor."""
-    page = list((_after(found, status, cursor) if cursor else found)[: limit + 1])
+    page = list((after(found, status, cursor) if cursor else found)[: limit + 1])
     return page[:limit], _cursor(page[limit - 1], status) if len(page) > limit else ""
 
 
-def _cursor(batch: Batch, status: Status) -> str:
+def _cursor(row: Batch | Action, status: Status) -> str:
     column, _ = SORT[status]
-    moment: dt.datetime = getattr(batch, column)
-    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{batch.id}".encode()).decode()
+    moment: dt.datetime = getattr(row, column)
+    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{row.id}".encode()).decode()
 
 
-def _after(found: QuerySet[Batch], status: Status, cursor: str) -> QuerySet[Batch]:
+def after(found: QuerySet[Paged], status: Status, cursor: str) -> QuerySet[Paged]:
+    """What follows a cursor. Raises BadCursor."""
     column, way = SORT[status]
     try:
         moment_text, _, id_text = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")

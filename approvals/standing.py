@@ -16,12 +16,15 @@ def ended_by(batch: Batch, rows: Sequence[Action]) -> tuple[str, dt.datetime | N
     if batch.status == "open":
         return "", None
     said = [each for action in rows for each in action.decisions.all() if each.verdict != Verdict.EDIT]
+    expired = sum(action.status == ActionStatus.EXPIRED for action in rows)
     if not said:
-        expired = any(action.status == ActionStatus.EXPIRED for action in rows)
-        return "Nobody decided in time, so nothing ran" if expired else "This batch was withdrawn", batch.closed_at
+        return "Nobody decided before this batch expired" if expired else "This batch was withdrawn", batch.closed_at
     people = list(dict.fromkeys(each.actor.label for each in said))
     verdicts = list(dict.fromkeys(each.verdict for each in said))
     who = people[0] if len(people) == 1 else f"{', '.join(people[:-1])} and {people[-1]}"
     word = PAST[Verdict(verdicts[0])] if len(verdicts) == 1 else "decided"
     word = "settled" if word.startswith("settled") else word
-    return f"{who} {word} this batch", max(each.at for each in said)
+    if not expired:
+        return f"{who} {word} this batch", max(each.at for each in said)
+    rest = ", but nothing ran before this batch expired" if expired == len(rows) else " some of it, the rest expired"
+    return f"{who} {word}{rest}", batch.closed_at

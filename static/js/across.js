@@ -41,6 +41,7 @@ if (form) {
     row?.querySelector('input[name="select"]:not(:disabled)')?.click();
   });
   on("a", () => form.querySelector('[data-words="Approve"]:not(:disabled)')?.click());
+  document.addEventListener("htmx:after:swap", draw);
   addEventListener("pageshow", draw); // a page one goes back to has its boxes as they were left
   draw();
 }

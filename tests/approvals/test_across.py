@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
+import uuid
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from django.conf import LazySettings
 from django.urls import reverse
 from django.utils import timezone
 
-from approvals import seen
+from approvals import across, seen
 from approvals.models import Decision
 from runs.engine.types import ActionStatus, JsonObject
 from runs.models import Action, Batch, Run
@@ -168,6 +170,30 @@ def test_a_form_that_means_nothing(world: World, data: JsonObject) -> None:
     assert world.client("approver").post(reverse(DECIDE), data).status_code == 400
     assert world.client("approver").post(reverse(DECIDE), {}).status_code == 200
     assert world.client("approver").get(reverse(DECIDE)).status_code == 405
+
+
+def test_what_waits_beyond_a_page_is_loaded_further(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(across, "PAGE", 2)
+    for minutes in range(5):
+        make.make_update(make.make_batch(world, minutes=10 + minutes))
+    client, seen_ids = world.client("approver"), list[str]()
+    url, headers = f"{reverse(PAGE)}?risk=medium", dict[str, str]()
+    for left in (3, 1, 0):
+        page = client.get(url, headers=headers).content.decode()
+        seen_ids += re.findall(r'name="select" value="([^"]+)"', page)
+        assert (f"{left} more wait" in page, "<html" in page) == (left > 0, not headers)
+        further = re.search(r'href="([^"]+cursor=[^"]+)"', page)
+        url, headers = (html.unescape(further[1]) if further else ""), {"HX-Request": "true"}
+    expected = Action.objects.order_by("expires_at").values_list("id", flat=True)
+    assert seen_ids == [str(each) for each in expected]
+    assert client.get(f"{reverse(PAGE)}?cursor=nonsense").status_code == 400
+
+
+def test_a_form_of_a_thousand_actions_is_read(world: World) -> None:
+    ids = [uuid.UUID(int=number) for number in range(1000)]
+    fields = {f"digest-{each}": "x" for each in ids} | {f"version-{each}": "1" for each in ids}
+    response = world.client("approver").post(reverse(DECIDE), {"select": [str(each) for each in ids], **fields})
+    assert response.status_code == 200
 
 
 def test_a_large_batch_is_shown_and_decided_in_parts(world: World) -> None:

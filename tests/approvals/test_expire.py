@@ -55,3 +55,16 @@ def test_an_outcome_that_is_unknown_never_expires(world: World) -> None:
     assert expire_due() == 0
     lost.refresh_from_db()
     assert lost.status == ActionStatus.UNKNOWN
+
+
+def test_a_batch_that_ran_out_half_approved_is_not_called_approved(world: World) -> None:
+    batch = make.make_batch(world)
+    refund, email = make.make_refund(batch, needed=2), make.make_email(batch)
+    inbox.decide(world.access("approver"), batch.id, 1, [approve(refund)], channel="web")
+    type(refund).objects.filter(id__in=[refund.id, email.id]).update(expires_at="2020-01-01T00:00:00Z")
+    expire_due()
+
+    page = world.client("approver").get(f"/approvals/{batch.id}/").content.decode()
+
+    assert "Marco Ruiz approved, but nothing ran before this batch expired" in page
+    assert "Marco Ruiz approved this batch" not in page
