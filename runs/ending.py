@@ -13,7 +13,7 @@ from runs.models import Run
 TITLES = {
     "max_steps": "The step limit was reached",
     "max_tokens": "The token limit was reached",
-    "max_cost": "The cost budget was used up",
+    "max_cost": "The cost budget does not cover more work",
     "max_seconds": "The time limit was reached",
     "loop": "The loop guard stopped this run",
     "diminishing_returns": "More tries brought nothing more",

@@ -343,8 +343,10 @@ class _Reply:
                 self._output_reported = "output_tokens" in (event.get("usage") or {})
             case "message_stop":
                 self._end_came = True
-                if not self._message or self._stop_reason is None:
-                    raise ValueError("the message has no start or no stop reason")
+                if not self._message:
+                    raise ValueError("the message has no start")
+                if self._stop_reason is None:
+                    raise bad_reply("the reply ended without saying why")
                 self.stopped = True
         return ""
 

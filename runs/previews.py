@@ -139,6 +139,7 @@ class ArgumentsPreview(Preview):
 class QuestionPreview(Preview):
     question: str
     options: tuple[str, ...]
+    closed: bool = False
     tried: tuple[str, ...] = ()
     tool: str = ""
     call: tuple[tuple[str, str], ...] | None = None  # the arguments of a call that can be corrected
@@ -342,6 +343,7 @@ def _question(action: Action) -> Preview:
         is_long=is_long(question),
         question=question,
         options=_texts_of(action.args.get("options")),
+        closed=action.args.get("closed") is True,
         tried=_texts_of(action.args.get("tried")),
         tool=action.tool,
         call=arguments_of(call) if isinstance(call, dict) else None,

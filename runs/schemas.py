@@ -248,6 +248,7 @@ class QuestionArgs(Strict):
     title: str = ""
     question: str = ""
     options: list[str] = []
+    closed: bool = False
     tried: list[str] = []
     call: dict[str, Any] | None = None
 

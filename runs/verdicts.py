@@ -317,6 +317,7 @@ def new_question(run: Run, question: Question, intent: str) -> ActionRow:
         title=question.title,
         question=question.text,
         options=list(question.options),
+        closed=question.closed,
         tried=list(question.tried),
         call=question.args,
     )

@@ -15,6 +15,8 @@ from runs.engine.types import Call, JsonObject
 REASONING = "reasoning"
 CONFIDENCE = "confidence"
 FORBIDDEN = "Not done: this agent's policy forbids this tool. Every call of it is refused, so go on without it."
+NO_OBJECT = "The input was not a JSON object."
+SHOWN_CHARACTERS = 300  # of an input that can't be read, for whoever writes the call anew
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -92,9 +94,8 @@ def read_call(
         )
     if not isinstance(given, dict):
         called = tool.spec.name if tool is not None else name
-        return Refusal(
-            intent=intent, tool_call_id=call_id, tool=called, args={}, reason="The input was not a JSON object."
-        )
+        began = f" It begins with: {given[:SHOWN_CHARACTERS]}" if isinstance(given, str) and given.strip() else ""
+        return Refusal(intent=intent, tool_call_id=call_id, tool=called, args={}, reason=f"{NO_OBJECT}{began}")
     if tool is None:
         known = ", ".join(sorted(tools)) or "none"
         reason = f"There is no tool named {name!r}. Tools: {known}."

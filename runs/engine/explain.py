@@ -71,6 +71,8 @@ def _progress(plan: JsonObject | None, signs: Signs) -> Iterator[str]:
             yield f"finished: {_counted(signs.calls_done, 'tool call')}"
         if signs.calls_not_done:
             yield f"not done: {_counted(signs.calls_not_done, 'tool call')}"
+        if signs.task and not signs.calls_done and not signs.calls_not_done:
+            yield "untouched: the whole task, for no tool was called"
         return
     for word, statuses in (
         ("finished", ("done",)),

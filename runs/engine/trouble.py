@@ -102,6 +102,7 @@ def question(key: str, chain: Sequence[str], failures: Sequence[Failure], waited
         text=f"The run is parked and nothing is lost, but no model can be used now. The last word was: {last}. "
         "Try again when it is back, or stop the run.",
         options=(TRY_AGAIN,),
+        closed=True,
         tried=tuple(line for line in (*tried, waited) if line),
         unanswered=StopReason.MODEL_ERROR,
     )

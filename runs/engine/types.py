@@ -387,14 +387,16 @@ class Action:
 class Question:
     """What a person is asked when it is no action that waits. `key` names it within the run.
 
-    `options` are answers that can be chosen, `tried` says what was attempted before; `tool` and `args` are a call that
-    the answer may correct. `unanswered` is why the run stops when nobody answers in time.
+    `options` are answers that can be chosen, the only ones where it is `closed`: the agent would read no other. `tried`
+    says what was attempted before; `tool` and `args` are a call that the answer may correct. `unanswered` is why the
+    run stops when nobody answers in time.
     """
 
     key: str
     title: str
     text: str
     options: tuple[str, ...] = ()
+    closed: bool = False
     tried: tuple[str, ...] = ()
     tool: str = ""
     args: JsonObject | None = None

@@ -117,6 +117,17 @@ def test_an_option_is_chosen_by_form_and_a_typed_answer_goes_before_it(world: Wo
     ]
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_where_the_agent_reads_no_answer_none_is_asked_for(world: World, batch: Batch, closed: bool) -> None:
+    question = ask(batch, tool="", call=None, options=["Try again"], closed=closed)
+
+    shown = world.client("approver").get(f"/approvals/{batch.id}/").content.decode()
+
+    assert ("The agent reads it." in shown) is not closed
+    assert (f'name="answer-{question.id}"' in shown) is not closed
+    assert f'name="choice-{question.id}"' in shown
+
+
 def test_stopping_the_run_by_form(world: World, batch: Batch) -> None:
     question = ask(batch)
 

@@ -28,7 +28,8 @@ def test_a_call_is_read_with_its_reasons_taken_off() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("text", "The input was not a JSON object."),
+        ('{"amount": 84.', 'The input was not a JSON object. It begins with: {"amount": 84.'),
+        ("", "The input was not a JSON object."),
         (None, "The input was not a JSON object."),
         ({}, "The arguments do not fit: amount: is required."),
         ({"amount": 1, "tip": 2}, "The arguments do not fit: tip: is not known."),

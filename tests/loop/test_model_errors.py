@@ -57,7 +57,9 @@ def test_a_refusal_is_not_tried_again() -> None:
     end = done.ended()
 
     assert (end.status, end.stop_reason) == (RunStatus.FAILED, StopReason.MODEL_ERROR)
-    assert end.stop_detail == "Failed: the model provider refused: no such model."
+    assert end.stop_detail == (
+        "Failed: the model provider refused: no such model; untouched: the whole task, for no tool was called."
+    )
     assert len(done.llm.requests) == 1
 
 

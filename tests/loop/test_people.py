@@ -151,7 +151,7 @@ def test_a_cancelled_run_does_nothing_more_and_does_not_wrap_up() -> None:
     end = done.ended()
 
     assert (end.status, end.stop_reason) == (RunStatus.CANCELLED, StopReason.CANCELLED)
-    assert end.stop_detail == "A person cancelled this run."
+    assert end.stop_detail == "A person cancelled this run; untouched: the whole task, for no tool was called."
     assert (len(done.tool("look").keys), done.effects()) == (1, [])
     assert len(done.llm.requests) == 1
 

@@ -159,7 +159,8 @@ def test_a_refusal_of_every_model_ends_the_run() -> None:
     assert [done.parked(), done.parked()] == [AT_ONCE] * 2
     end = done.ended()
 
-    assert (end.status, end.stop_detail) == (RunStatus.FAILED, "Failed: the model provider refused: no such model.")
+    said = "Failed: the model provider refused: no such model; untouched: the whole task, for no tool was called."
+    assert (end.status, end.stop_detail) == (RunStatus.FAILED, said)
     assert [model for model, _ in models(done)] == ["fake", "spare", "last"]
 
 

@@ -219,7 +219,7 @@ def test_a_long_run_is_shown_from_its_end(world: World) -> None:
 
 ENDS = [
     ("completed", "done", "The agent finished"),
-    ("stopped", "max_cost", "The cost budget was used up"),
+    ("stopped", "max_cost", "The cost budget does not cover more work"),
     ("failed", "model_error", "The model could not be used"),
     ("cancelled", "cancelled", "A person cancelled this run"),
     ("dry_run_ready", "done", "Nothing has changed"),
