@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import partial
 
 import anthropic
 import httpx2
 
-from runs import strict_json
 from runs.engine.ports import Interrupted, ModelError
-from runs.engine.types import JsonObject, ModelReply, ModelRequest, Usage
+from runs.engine.types import JsonObject, ModelReply, ModelRequest
+from runs.pools import Pools
+from runs.replies import DETAIL_CHARACTERS, Reply, bad_reply, tokens_of
 from runs.threads import Threads, Watch
 
 CONNECT_TIMEOUT_S = 5.0
@@ -23,7 +24,6 @@ READ_TIMEOUT_S = 60.0
 SILENCE_TIMEOUT_S = 600.0
 POLL_S = 0.2
 COUNT_TIMEOUT_S = 10.0
-DETAIL_CHARACTERS = 500
 OFFICIAL_URL = "https://api.anthropic.com"
 # The SDK refuses to work without a key and would look for one in the environment; servers without keys ignore this one.
 NO_KEY = "no-key"
@@ -61,7 +61,8 @@ class AnthropicLlm:
         self._features = frozenset(features)
         key = api_key or NO_KEY
         self._silence_timeout_s = silence_timeout_s
-        self._client = anthropic.Anthropic(
+        make = partial(
+            anthropic.Anthropic,
             api_key=key,
             # The SDK appends /v1 itself.
             base_url=base_url.rstrip("/").removesuffix("/v1") or OFFICIAL_URL,
@@ -70,13 +71,14 @@ class AnthropicLlm:
             # The SDK sends a bearer token only; other servers of this API may read the older header.
             default_headers={"x-api-key": key} if base_url else None,
         )
+        self._pools = Pools(make)
 
     def complete(
         self, request: ModelRequest, *, on_text: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> ModelReply:
         """Streams one reply. `on_text` runs in the calling thread, `interrupted` in one that looks after all calls;
         every stop reason is left to the caller."""
-        pump = _Pump(self._client, request_body(request, self._features), interrupted, self._silence_timeout_s)
+        pump = _Pump(self._pools, request_body(request, self._features), interrupted, self._silence_timeout_s)
         _streams.start(pump.run)
         try:
             with _watch.over(pump.look):
@@ -89,13 +91,14 @@ class AnthropicLlm:
         """As the provider counts the prompt; None from one that can't, or that does not answer soon."""
         body = {name: value for name, value in request_body(request).items() if name not in ("max_tokens", "stream")}
         try:
-            found = self._client.with_options(timeout=COUNT_TIMEOUT_S).post(
-                "/v1/messages/count_tokens", body=body, cast_to=object
-            )
+            with self._pools.client() as client:
+                found = client.with_options(timeout=COUNT_TIMEOUT_S).post(
+                    "/v1/messages/count_tokens", body=body, cast_to=object
+                )
         except (anthropic.AnthropicError, httpx2.HTTPError, ValueError):
             return None
         tokens = found.get("input_tokens") if isinstance(found, dict) else None
-        return _tokens(tokens) or None
+        return tokens_of(tokens) or None
 
     def _follow(self, pump: _Pump, on_text: Callable[[str], None]) -> ModelReply:
         try:
@@ -121,14 +124,18 @@ class _Pump:
     """
 
     def __init__(
-        self, client: anthropic.Anthropic, body: JsonObject, interrupted: Callable[[], bool], silence_timeout_s: float
+        self,
+        pools: Pools[anthropic.Anthropic],
+        body: JsonObject,
+        interrupted: Callable[[], bool],
+        silence_timeout_s: float,
     ) -> None:
         self.request_id = ""
-        self.reply = _Reply()
+        self.reply = Reply()
         self._interrupted = interrupted
         self._silence_timeout_s = silence_timeout_s
         self._heard_at = time.monotonic()
-        self._client = client
+        self._pools = pools
         self._body = body
         self._heard: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -171,14 +178,15 @@ class _Pump:
 
     def run(self) -> None:
         try:
-            self._read()
+            with self._pools.client() as client:
+                self._read(client)
             self._heard.put(ModelError("incomplete_reply", "the reply ended before it was complete", retryable=True))
         except Exception as error:  # noqa: BLE001 handed to the caller's thread, which classifies it
             self._heard.put(error)
 
-    def _read(self) -> None:
+    def _read(self, client: anthropic.Anthropic) -> None:
         # Not `messages.create`: that warns for models near their end, and a warning may be an error to the host.
-        stream = self._client.post(
+        stream = client.post(
             "/v1/messages", body=self._body, cast_to=object, stream=True, stream_cls=anthropic.Stream[object]
         )
         response = stream.response
@@ -288,154 +296,6 @@ def _sendable_blocks(blocks: Iterable[JsonObject]) -> Iterable[JsonObject]:
             yield {**block, "input": {"unreadable": block.get("input")}}
         elif block.get("type") != "text" or block.get("text"):
             yield block
-
-
-class _Reply:
-    """Folds stream events into content blocks, kept as the plain JSON objects that came."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._blocks: dict[int, JsonObject] = {}
-        self._tool_inputs: dict[int, list[str]] = {}
-        self._message: JsonObject = {}
-        self._usage: JsonObject = {}
-        self._stop_reason: str | None = None
-        self._output_reported = False
-        self._end_came = False
-
-    @property
-    def has_begun(self) -> bool:
-        return bool(self._message)
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether the usage is that of the whole reply: the provider says so at its end."""
-        ended = self._end_came or self._stop_reason is not None
-        return self.has_begun and self._output_reported and ended
-
-    @property
-    def usage(self) -> Usage:
-        return usage_of(self._usage)
-
-    def add(self, event: JsonObject) -> str:
-        """The text to show. Raises `ModelError` for an event of the wrong shape."""
-        try:
-            return self._add(event)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise bad_reply(f"the event {event.get('type')!r} of the stream has the wrong shape") from error
-
-    def _add(self, event: JsonObject) -> str:
-        match event.get("type"):
-            case "message_start":
-                self._message = dict(event["message"])
-                self._count(self._message.get("usage"))
-            case "content_block_start":
-                block = dict(event["content_block"])
-                self._blocks[event["index"]] = block
-                return str(block.get("text") or "") if block.get("type") == "text" else ""
-            case "content_block_delta":
-                return self._extend(event["index"], event["delta"])
-            case "content_block_stop":
-                self._close_block(event["index"])
-            case "message_delta":
-                self._stop_reason = _optional_text(event["delta"].get("stop_reason"))
-                self._count(event.get("usage"))
-                self._output_reported = "output_tokens" in (event.get("usage") or {})
-            case "message_stop":
-                self._end_came = True
-                if not self._message:
-                    raise ValueError("the message has no start")
-                if self._stop_reason is None:
-                    raise bad_reply("the reply ended without saying why")
-                self.stopped = True
-        return ""
-
-    def _extend(self, index: int, delta: JsonObject) -> str:
-        block = self._blocks[index]
-        match delta["type"]:
-            case "text_delta":
-                block["text"] = block.get("text", "") + delta["text"]
-                return str(delta["text"])
-            case "input_json_delta":
-                self._tool_inputs.setdefault(index, []).append(delta["partial_json"])
-            case "thinking_delta":
-                block["thinking"] = block.get("thinking", "") + delta["thinking"]
-            case "signature_delta":
-                block["signature"] = delta["signature"]
-            case "citations_delta":
-                block["citations"] = [*(block.get("citations") or []), delta["citation"]]
-        return ""
-
-    def _close_block(self, index: int) -> None:
-        if written := "".join(self._tool_inputs.pop(index, ())):
-            self._blocks[index]["input"] = tool_input(written)
-
-    def _count(self, usage: object) -> None:
-        """Later numbers replace earlier ones: the API's are cumulative."""
-        if isinstance(usage, dict):
-            self._usage.update({name: value for name, value in usage.items() if value is not None})
-
-    def finish(self, request_id: str) -> ModelReply:
-        for index in list(self._tool_inputs):
-            self._close_block(index)
-        return ModelReply(
-            content=tuple(self._blocks[index] for index in sorted(self._blocks)),
-            stop_reason=self._stop_reason,
-            usage=usage_of(self._usage),
-            model=str(self._message.get("model") or ""),
-            request_id=request_id,
-        )
-
-
-def tool_input(written: str) -> Any:
-    """The JSON value, or the text itself when it is no strict JSON: whoever reads the call then refuses it.
-
-    NaN and repeated keys are refused here, because a reader further on could not see them any more.
-    """
-    try:
-        return strict_json.loads(written)
-    except ValueError:
-        return written
-
-
-def usage_of(usage: JsonObject) -> Usage:
-    created = usage.get("cache_creation")
-    parts = created if isinstance(created, dict) else {}
-    one_hour = _tokens(parts.get("ephemeral_1h_input_tokens"))
-    five_minutes = _tokens(parts.get("ephemeral_5m_input_tokens"))
-    # Servers that know one kind of cache write give the sum only; what it holds beyond the parts is of that kind.
-    unsplit = max(0, _tokens(usage.get("cache_creation_input_tokens")) - one_hour - five_minutes)
-    return Usage(
-        input_tokens=_tokens(usage.get("input_tokens")),
-        output_tokens=_tokens(usage.get("output_tokens")),
-        cache_read_tokens=_tokens(usage.get("cache_read_input_tokens")),
-        cache_write_5m_tokens=five_minutes + unsplit,
-        cache_write_1h_tokens=one_hour,
-        terms=_terms(usage),
-    )
-
-
-def _terms(usage: JsonObject) -> str:
-    """What the provider says of the tier, the speed and the place of a call, as `Usage.terms`."""
-    geo = str(usage.get("inference_geo") or "").lower()
-    found = [
-        "batch" if usage.get("service_tier") == "batch" else "",
-        "fast" if usage.get("speed") == "fast" else "",
-        f"geo={geo}" if geo.isalnum() and len(geo) <= 12 and geo != "global" else "",
-    ]
-    return ";".join(filter(None, found))
-
-
-def _tokens(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def bad_reply(detail: str) -> ModelError:
-    return ModelError("bad_reply", detail[:DETAIL_CHARACTERS], retryable=True)
 
 
 def stream_error(event: JsonObject) -> ModelError:

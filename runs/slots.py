@@ -2,8 +2,9 @@
 
 A run holds a slot while it works, and gives it back while it waits: five hundred runs at once are then a few threads
 that want the interpreter and a few connections to the database, not five hundred of each. A thread that waits for the
-interpreter wakes up every five milliseconds to ask for it, and hundreds of them leave it no time for anything else. A
-slot is a connection, with all that its server has planned: Celery would close a thread's own after each task.
+interpreter wakes up every five milliseconds to ask for it, and hundreds of them leave it no time for anything else.
+Those at work share it, so they end together and their models answer together: few slots, and runs spread out. A slot
+is a connection, with all that its server has planned: Celery would close a thread's own after each task.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from queue import SimpleQueue
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-AT_WORK = 8
+AT_WORK = 6
 LOOKED_AT_EVERY_S = 10.0
 
 

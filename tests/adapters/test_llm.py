@@ -12,7 +12,8 @@ import pytest
 
 from runs.engine.ports import Interrupted, ModelError
 from runs.engine.types import ModelReply, ModelRequest, Usage
-from runs.llm import AnthropicLlm, build_llm, request_body, tool_input, usage_of
+from runs.llm import AnthropicLlm, build_llm, request_body
+from runs.replies import tool_input, usage_of
 from tests.adapters.scripted_http import Answer, ScriptedHttp, Write, scripted_http, sse
 
 JsonObject = dict[str, Any]

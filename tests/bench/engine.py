@@ -22,6 +22,7 @@ from typing import Any
 from runs.engine.types import Mode
 
 TURNS = 10
+ENDLESS = 100_000
 TICKS = os.sysconf("SC_CLK_TCK")
 NO_LIMITS = dict.fromkeys(("max_steps", "max_input_tokens", "max_output_tokens", "max_cost_usd", "max_seconds"), None)
 # What search alone needs is not part of what a step takes.

@@ -16,9 +16,9 @@ from accounts.models import Receipt, Team, User
 from accounts.receipts import verify
 from runs import pricing, rates
 from runs.engine.types import Usage
-from runs.llm import usage_of
 from runs.models import Agent, PriceOverride, Run, StaleHour, Step, TeamMonth
 from runs.pricing import Override
+from runs.replies import usage_of
 from tests.traces import factories
 from tests.traces.factories import T0, make_model_step, make_run
 
