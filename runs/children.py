@@ -69,7 +69,7 @@ class DbChildren:
         started = parent.started_at or timezone.now()
         seconds = int((timezone.now() - started).total_seconds() - parent.wait_ms / 1000)
         used = {
-            "max_cost_usd": parent.cost_usd + kept.usd,
+            "max_cost_usd": parent.cost_usd + parent.lost_usd + kept.usd,
             "max_input_tokens": prompt + kept.input_tokens,
             "max_output_tokens": parent.output_tokens + kept.output_tokens,
             "max_seconds": seconds,

@@ -23,7 +23,7 @@ MOST_LEVELS = 20
 _SPENT = ("cost_usd", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "unpriced_steps")
 _PROMPT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_tokens") + F("reserved_input_tokens")
 _USED = {
-    "usd": F("cost_usd") + F("reserved_usd"),
+    "usd": F("cost_usd") + F("lost_usd") + F("reserved_usd"),
     "input_tokens": _PROMPT,
     "output_tokens": F("output_tokens") + F("reserved_output_tokens"),
 }

@@ -109,6 +109,7 @@ class AnthropicLlm:
             error.may_be_billed = pump.reply.has_begun or pump.was_sent(error)
             error.usage = pump.reply.usage
             error.usage_is_final = pump.reply.is_counted
+            error.streamed_bytes = pump.reply.streamed_bytes
             raise
 
 

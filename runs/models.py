@@ -144,6 +144,7 @@ class Run(models.Model):
     cache_read_tokens = models.PositiveBigIntegerField(default=0)
     cache_write_tokens = models.PositiveBigIntegerField(default=0)
     cost_usd = UsdField(default=Decimal(0))
+    lost_usd = UsdField(default=Decimal(0))  # of replies that were lost, as far as they came: bounds budgets only
     reserved_usd = UsdField(default=Decimal(0))
     reserved_input_tokens = models.PositiveBigIntegerField(default=0)
     reserved_output_tokens = models.PositiveBigIntegerField(default=0)

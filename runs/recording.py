@@ -98,6 +98,7 @@ def totals_after(run: Run, step: Step) -> dict[str, Any]:
         "cache_read_tokens": run.cache_read_tokens + usage.cache_read_tokens,
         "cache_write_tokens": run.cache_write_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         "cost_usd": run.cost_usd + (cost or Decimal(0)),
+        "lost_usd": run.lost_usd + step.price.lost_usd,
     }
 
 
@@ -191,7 +192,7 @@ def _type(field: models.Field[Any, Any]) -> str:
 @cache
 def _reservation() -> str:
     used = (
-        ("max_cost_usd", '"cost_usd"'),
+        ("max_cost_usd", '"cost_usd" + "lost_usd"'),
         ("max_input_tokens", '"input_tokens" + "cache_read_tokens" + "cache_write_tokens"'),
         ("max_output_tokens", '"output_tokens"'),
     )

@@ -16,6 +16,7 @@ class Reply:
 
     def __init__(self) -> None:
         self.stopped = False
+        self.streamed_bytes = 0
         self._blocks: dict[int, JsonObject] = {}
         self._tool_inputs: dict[int, list[str]] = {}
         self._message: JsonObject = {}
@@ -73,6 +74,7 @@ class Reply:
 
     def _extend(self, index: int, delta: JsonObject) -> str:
         block = self._blocks[index]
+        self.streamed_bytes += sum(len(delta.get(name, "").encode()) for name in ("text", "partial_json", "thinking"))
         match delta["type"]:
             case "text_delta":
                 block["text"] = block.get("text", "") + delta["text"]

@@ -82,6 +82,7 @@ class DbJournal:
             input_tokens=run.input_tokens + run.cache_read_tokens + run.cache_write_tokens,
             output_tokens=run.output_tokens,
             cost_usd=run.cost_usd,
+            lost_usd=run.lost_usd,
         )
 
     def in_flight(self, step: Step) -> None:
@@ -153,7 +154,8 @@ class DbJournal:
             return
         month, reserved = self._month
         TeamMonth.objects.filter(team_id=self.run.team_id, month=month).update(
-            reserved_usd=F("reserved_usd") - reserved, spent_usd=F("spent_usd") + (step.price.usd or Decimal(0))
+            reserved_usd=F("reserved_usd") - reserved,
+            spent_usd=F("spent_usd") + (step.price.usd or step.price.lost_usd),
         )
         self._month = None
 

@@ -114,7 +114,7 @@ def fit(
             "max_input_tokens",
         )
     # A run without a limit of its own is still reserved for: its team may have one.
-    left = Decimal("Infinity") if limits.max_cost_usd is None else limits.max_cost_usd - spent.cost_usd
+    left = Decimal("Infinity") if limits.max_cost_usd is None else limits.max_cost_usd - spent.bound_usd
     output, usd = _affordable(request.model, bound, output, left, budget, keep_wrap_up)
     budget.reserve(usd=usd, input_tokens=bound + kept_input, output_tokens=output + kept_output)
     return replace(request, max_tokens=output)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from runs.engine import trouble
@@ -78,10 +79,11 @@ class Caller:
                 self._learn(request, recorded.usage)
             return recorded
         chain = self.models.chain(request.model)
-        self._record_cut_off(key, kind, title, plan_step, next(iter(trouble.models_left(chain, failures)), chain[-1]))
+        bound = (self.bound if conversation else PromptBound()).of(request)
+        cut_off = next(iter(trouble.models_left(chain, failures)), chain[-1])
+        self._record_cut_off(key, kind, title, plan_step, cut_off, bound)
         self.check(last=not keep_wrap_up)
         request = self.models.choose(key, request, chain, failures, optional)
-        bound = (self.bound if conversation else PromptBound()).of(request)
         fitted = self._fit(request, bound, keep_wrap_up)
         attempt = len(self.models.failures(key)) + 1  # of this round: a person may just have begun one
         begun = Step(
@@ -96,14 +98,16 @@ class Caller:
         try:
             step = self.journal.once(key, kind, lambda: refine(self._produce(begun, fitted, timed=keep_wrap_up)))
         except Interrupted as stopped:
-            self._record_failure(self._failed(begun, "Stopped while the model was answering.", stopped), "interrupted")
+            self._record_failure(
+                self._failed(begun, "Stopped while the model was answering.", stopped, bound), "interrupted"
+            )
             self.check()
             raise Park(Parked(why="retry", retry_in_s=0)) from None
         except ModelError as error:
             if optional and trouble.is_enough(error, attempt, request.model == chain[-1]):
-                return self._record(refine(replace(self._failed(begun, error.detail, error), key=key)))
+                return self._record(refine(replace(self._failed(begun, error.detail, error, bound), key=key)))
             wait = trouble.wait_s(error, attempt) if error.retryable else 0.0
-            failed = self._failed(begun, f"{error.code}: {error.detail}", error)
+            failed = self._failed(begun, f"{error.code}: {error.detail}", error, bound)
             self._record_failure(replace(failed, input=trouble.kept(error, wait)), "failed")
             raise self.models.after(key, request.model, chain, wait) from None
         if conversation:
@@ -196,7 +200,7 @@ class Caller:
         limit = self.run.limits.max_seconds
         return self.controls.interrupted() or (limit is not None and self.elapsed_s() >= limit)
 
-    def _failed(self, begun: Step, detail: str, error: ModelError | Interrupted) -> Step:
+    def _failed(self, begun: Step, detail: str, error: ModelError | Interrupted, bound: int) -> Step:
         """A reply that was lost but may have been billed has no price: unknown, not nothing. One that came to its end,
         and was of no use, has the price of what it used."""
         step = replace(
@@ -207,10 +211,14 @@ class Caller:
         price = self.budget.price(begun.model, error.usage)
         said = f"{detail.rstrip('.')}. {trouble.UNUSABLE if error.usage_is_final else trouble.LOST}"
         if not error.usage_is_final and self.budget.worst_price(begun.model, 1000, 1000) != 0:
-            price = replace(price, usd=None)
+            output = max(error.usage.output_tokens, error.streamed_bytes)
+            lost = self.budget.worst_price(begun.model, error.usage.prompt_tokens or bound, output)
+            price = replace(price, usd=None, lost_usd=lost or Decimal(0))
         return replace(step, summary=said[:300], error=said, usage=error.usage, price=price)
 
-    def _record_cut_off(self, key: str, kind: StepKind, title: str, plan_step: int | None, model: str) -> None:
+    def _record_cut_off(
+        self, key: str, kind: StepKind, title: str, plan_step: int | None, model: str, bound: int
+    ) -> None:
         """The first call that is not recorded is the one that was on its way when an earlier worker was killed."""
         if not self._cut_off:
             return
@@ -218,7 +226,7 @@ class Caller:
         begun = Step(key=key, kind=kind, title=title, model=model, plan_step=plan_step, started_at=self.clock.now())
         cut = Interrupted(CUT_OFF)
         cut.may_be_billed = True
-        self._record_failure(self._failed(begun, CUT_OFF, cut), "interrupted")
+        self._record_failure(self._failed(begun, CUT_OFF, cut, bound), "interrupted")
 
     def _record_failure(self, failed: Step, how: str) -> Step:
         """Under a key of its own kind: being interrupted does not use up the tries of a failing model."""

@@ -109,6 +109,7 @@ class FakeJournal:
             input_tokens=sum(step.usage.prompt_tokens for step in steps),
             output_tokens=sum(step.usage.output_tokens for step in steps),
             cost_usd=sum((step.price.usd or Decimal(0) for step in steps), Decimal(0)),
+            lost_usd=sum((step.price.lost_usd for step in steps), Decimal(0)),
         )
 
     def in_flight(self, step: Step) -> None:

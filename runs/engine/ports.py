@@ -39,13 +39,14 @@ class LeaseLost(EngineError):
 
 class Interrupted(EngineError):
     """A person cancelled or paused the run, or its time ran out, while a call was in flight. `may_be_billed`,
-    `usage` and `usage_is_final` as in `ModelError`."""
+    `usage`, `usage_is_final` and `streamed_bytes` as in `ModelError`."""
 
     def __init__(self, *said: str) -> None:
         super().__init__(*said)
         self.may_be_billed = False
         self.usage = Usage()
         self.usage_is_final = False
+        self.streamed_bytes = 0
 
 
 class JournalMismatch(EngineError):
@@ -66,7 +67,8 @@ class BudgetExceeded(EngineError):
 class ModelError(EngineError):
     """The model gave no usable reply. `retry_after_s` is the provider's own word, if it gave one. `may_be_billed`: the
     request went out and what became of its reply is not known; `usage` is what had been said of it by then. It is that
-    of the whole reply, which is billed, where `usage_is_final`."""
+    of the whole reply, which is billed, where `usage_is_final`. `streamed_bytes` had come of its text, calls and
+    thoughts: as a token is no shorter than a byte, no fewer than its output tokens."""
 
     def __init__(self, code: str, detail: str, *, retryable: bool, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {detail}")
@@ -77,6 +79,7 @@ class ModelError(EngineError):
         self.may_be_billed = False
         self.usage = Usage()
         self.usage_is_final = False
+        self.streamed_bytes = 0
 
 
 class ToolTimeout(EngineError):

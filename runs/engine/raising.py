@@ -90,7 +90,7 @@ def nearly_used(limits: Limits, spent: Spent, elapsed_s: float) -> Iterator[Used
         "max_steps": spent.steps,
         "max_input_tokens": spent.input_tokens,
         "max_output_tokens": spent.output_tokens,
-        "max_cost_usd": spent.cost_usd,
+        "max_cost_usd": spent.bound_usd,
         "max_seconds": elapsed_s,
     }
     for name, used in have.items():

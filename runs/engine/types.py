@@ -318,10 +318,12 @@ class ModelReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """`usd` is None when the model's price is unknown: shown as "unpriced", never as zero."""
+    """`usd` is None when the model's price is unknown: shown as "unpriced", never as zero. `lost_usd` is that of a
+    reply which was lost, as far as it came: it counts against budgets and is no part of any sum."""
 
     usd: Decimal | None
     price_id: str = ""
+    lost_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,6 +454,12 @@ class Spent:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
+    lost_usd: Decimal = Decimal(0)
+
+    @property
+    def bound_usd(self) -> Decimal:
+        """What counts against a limit: lost replies may have been billed too."""
+        return self.cost_usd + self.lost_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

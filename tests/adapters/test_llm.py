@@ -396,6 +396,7 @@ def test_what_an_unusable_reply_used_is_known_once_its_end_came(
 ) -> None:
     error = failure(server, stream(*events))
     assert error.usage_is_final is final
+    assert error.streamed_bytes == (0 if events[0] == end()[0] else len("ok"))
     if final:
         assert (error.usage.input_tokens, error.usage.output_tokens) == (12, 7)
 

@@ -25,7 +25,7 @@ from runs.store import DbBudget, DbJournal
 from tests.accounts.together import together
 from tests.flows.conftest import Model, assert_sound
 from tests.flows.shop import LocalShop
-from tests.running import READ, add_agent, advance, launch, tool, turns, uses
+from tests.running import READ, add_agent, advance, launch, through_tries, tool, turns, uses
 from tests.traces.factories import make_model_step
 
 READS = tool(READ, order="48213")
@@ -86,6 +86,26 @@ def test_a_limit_of_dollars_is_never_passed(crew: Access, shop: LocalShop, provi
     run = advance(launch(crew, limits={"max_cost_usd": most, "max_steps": 200}))
     assert (run.status, run.stop_reason) == ("stopped", "max_cost")
     assert run.cost_usd <= Decimal(most)
+    assert_sound(run)
+
+
+def test_replies_that_were_lost_are_within_the_limit(crew: Access, shop: LocalShop, provider: Model) -> None:
+    """Every other reply breaks off: it may have been billed as far as it came, and no sum knows of it."""
+    said, rate = 3000, {"in": Decimal(3) / 10**6, "out": Decimal(15) / 10**6}
+    billed: list[Decimal] = []
+
+    def breaks_off(body: JsonObject) -> Reply:
+        if len(provider.server.calls) % 2 == 0:
+            return never_ends(body)
+        billed.append(2000 * rate["in"] + said * rate["out"])
+        return Reply(text="x" * said, usage={"input_tokens": 2000}, cut_after=said)
+
+    provider.server.respond = breaks_off
+    run = through_tries(launch(crew, limits={"max_cost_usd": "0.30", "max_steps": 200}), most=60)
+    assert (run.status, run.stop_reason) == ("stopped", "max_cost")
+    assert 1 < len(billed) <= run.unpriced_steps
+    assert sum(billed) <= run.lost_usd
+    assert run.cost_usd + run.lost_usd <= Decimal("0.30")
     assert_sound(run)
 
 
@@ -200,6 +220,9 @@ def test_a_reservation_against_the_run_is_one_condition(crew: Access, shop: Loca
     run = launch(crew, limits={"max_cost_usd": "0.5", "max_input_tokens": 10, "max_output_tokens": 10})
     assert reserve(run, "0.5")
     assert not reserve(run, "0.500000001")
+    Run.objects.filter(id=run.id).update(lost_usd=Decimal("0.1"))
+    assert (reserve(run, "0.4"), reserve(run, "0.400000001")) == (True, False)
+    Run.objects.filter(id=run.id).update(lost_usd=0)
     Run.objects.filter(id=run.id).update(input_tokens=10)
     assert not reserve(run, "0.1")
     Run.objects.filter(id=run.id).update(input_tokens=0, lease_owner="another:1:1")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from runs.engine import trouble
 from runs.engine.breakers import FAILURES as MOST
 from runs.engine.breakers import NeverOpen, State, Unavailable
+from runs.engine.budget import request_bytes
 from runs.engine.fakes import FakeBreakers, calls, says
 from runs.engine.fallback import Models
 from runs.engine.halting import Stop
@@ -375,9 +377,26 @@ def test_a_reply_that_was_lost_but_may_have_been_billed_says_so() -> None:
     step = done.step("model:1:failed:1")
     assert step.price.usd is None
     assert step.usage.input_tokens == 120
+    assert (step.price.lost_usd, done.journal.spent().lost_usd) == (Decimal("0.121"), Decimal("0.121"))
     assert step.summary == "connection_error: cut. The reply was lost; it may have been billed."
     assert step.input["may_be_billed"] is True
     assert done.ended().result == "Done."
+
+
+def test_a_lost_reply_counts_against_budgets_as_far_as_it_came() -> None:
+    done = world(says("Done."))
+    error = lost(Usage(input_tokens=120, output_tokens=1))
+    error.streamed_bytes = 400
+    done.llm.errors += [error, lost()]
+
+    done.parked()
+    done.parked()
+
+    assert done.step("model:1:failed:1").price.lost_usd == Decimal("0.520")
+    nothing_came = done.step("model:1:failed:2").price.lost_usd
+    assert nothing_came * 1000 == request_bytes(done.llm.requests[-1])  # its prompt, at most
+    spent = done.journal.spent()
+    assert (spent.cost_usd, spent.bound_usd) == (Decimal(0), Decimal("0.520") + nothing_came)
 
 
 def test_a_reply_of_no_use_that_came_to_its_end_has_its_price() -> None:
