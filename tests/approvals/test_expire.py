@@ -35,7 +35,7 @@ def test_what_nobody_decided_in_time_does_not_run_and_the_run_goes_on(
 
 
 def test_one_of_two_approvals_is_not_enough_at_the_deadline(world: World) -> None:
-    batch = make.make_batch(world, minutes=0.001)
+    batch = make.make_batch(world)
     refund = make.make_refund(batch, needed=2)
     make.make_refund(batch, needed=1, expires_at=None)
     inbox.decide(world.access("approver"), batch.id, 1, [approve(refund)], channel="web")

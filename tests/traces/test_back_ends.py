@@ -69,6 +69,11 @@ def world(db: None) -> Access:
     return accounts_access.access_for_user(people[0])
 
 
+@pytest.fixture
+def facts(world: Access) -> list[memory.Facts]:
+    return memory.gather(Run.objects.filter(team=world.team), NOW)
+
+
 def make_some_run(chance: random.Random, agents: list[Agent], people: list[User], number: int) -> Run:
     reason = chance.choice((None, "done", "loop", "max_cost"))
     status = "running" if reason is None else "completed" if reason == "done" else "stopped"
@@ -229,10 +234,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(text_index, "MANY", -1)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
-def test_back_ends_agree(world: Access, way: None, data: st.DataObject) -> None:
-    facts = memory.gather(Run.objects.filter(team=world.team), NOW)
+def test_back_ends_agree(world: Access, facts: list[memory.Facts], way: None, data: st.DataObject) -> None:
     for text in data.draw(st.lists(queries, min_size=3, max_size=3)):
         node = parse(text, NOW).node
         found = matching.matching(accounts_access.rows(world, Run), node, Scope(world.team.id, NOW))
@@ -241,7 +247,9 @@ def test_back_ends_agree(world: Access, way: None, data: st.DataObject) -> None:
         ), text
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(text=st.one_of(queries, st.text(max_size=40)))
 def test_no_query_reads_rows_of_another_team(world: Access, text: str) -> None:
     try:

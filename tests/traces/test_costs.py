@@ -35,7 +35,9 @@ step_of_any_cost = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(step_of_any_cost, max_size=12))
 def test_every_report_sums_to_its_steps_to_the_last_digit(
     agent: Agent, dana: User, made: list[tuple[int, Decimal | None, int, str]]

@@ -65,7 +65,9 @@ any_step = st.tuples(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     early=st.lists(any_step, max_size=10),
     after=st.lists(any_step, max_size=6),
