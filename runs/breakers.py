@@ -16,6 +16,7 @@ from django.utils import timezone
 from runs.engine import breakers
 from runs.engine.breakers import Breaker, State, Unavailable
 from runs.models import Breaker as Row
+from runs.schemas import AgentIn
 from runs.tools import RESERVED_SLUGS
 
 # A closed breaker costs one query a second and process, whatever the number of runs.
@@ -99,10 +100,12 @@ class Connection:
         )
 
 
-def connections(team_id: uuid.UUID, models: Iterable[str], tools: Iterable[str]) -> list[Connection]:
-    """Its models in their order, then the servers of its tools. One query."""
-    names = [f"model:{model}" for model in models]
-    names += sorted({f"tool:{tool.partition('.')[0]}" for tool in tools} - {f"tool:{slug}" for slug in RESERVED_SLUGS})
+def connections(team_id: uuid.UUID, agent: AgentIn) -> list[Connection]:
+    """The agent's models in their order, each once, then the servers of its tools. One query."""
+    models = [agent.model or settings.AGENTSITE_MODEL, *agent.fallback_models, agent.judge_model]
+    names = list(dict.fromkeys(f"model:{model}" for model in models if model))
+    servers = {tool.name.partition(".")[0] for tool in agent.tools} - set(RESERVED_SLUGS)
+    names += sorted(f"tool:{slug}" for slug in servers)
     found, now = states(team_id, names), timezone.now()
     return [
         Connection(

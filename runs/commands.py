@@ -12,7 +12,7 @@ from django.db import transaction
 
 from accounts import receipts
 from accounts.access import Access, Right, get, rows
-from runs import filtering, live, settled, starting, tree
+from runs import breakers, filtering, lifecycle, live, settled, starting, tree
 from runs.asked import RunMessage
 from runs.doorbell import ring
 from runs.engine.types import Mode
@@ -72,8 +72,15 @@ def pause(access: Access, run_id: uuid.UUID | str) -> Run:
 
 
 def resume(access: Access, run_id: uuid.UUID | str) -> Run:
-    """With everything that was paused with it."""
-    return _change(access, run_id, tree.resume, "run.resume", "resumed")
+    """With everything that was paused with it. One that waits until a model or a tool may be tried again tries now,
+    whatever their breakers wait for."""
+    run = get(access, Run, run_id, right=Right.LAUNCH)
+    if not lifecycle.parked(run.id).exists():
+        return _change(access, run_id, tree.resume, "run.resume", "resumed")
+    for each in breakers.connections(run.team_id, AgentIn.model_validate(run.agent_version.definition)):
+        if each.unavailable:
+            breakers.try_now(run.team_id, each.name)
+    return _change(access, run_id, lambda parked: [] if lifecycle.hurry(parked) else None, "run.resume", "resumed")
 
 
 def cancel(access: Access, run_id: uuid.UUID | str) -> Run:

@@ -21,10 +21,11 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import F, Max, Q, QuerySet, Value
+from django.db.models import Exists, F, Max, Q, QuerySet, Value
 from django.db.models.functions import Greatest, Least
 from django.utils import timezone
 
+from runs.asked import Chosen
 from runs.engine.types import ENDED, WAITING_ACTIONS, ActionStatus, RunStatus, StopReason
 from runs.models import Action, Batch, Run
 
@@ -89,6 +90,21 @@ def park_paused(run_id: uuid.UUID, owner: str) -> bool:
 def park_until(run_id: uuid.UUID, owner: str, due_at: dt.datetime) -> bool:
     """running -> queued, not to be taken before `due_at`."""
     return _held(run_id, owner).update(status=RunStatus.QUEUED, due_at=due_at, **_FREE) == 1
+
+
+def parked(run_id: uuid.UUID) -> QuerySet[Run]:
+    """The run, if it waits to try again what did not answer. One that sleeps because an approval or a choice can still
+    be taken back is none of these."""
+    now = timezone.now()
+    revocable = Action.objects.filter(run_id=run_id, status=ActionStatus.APPROVED, starts_at__gt=now)
+    chosen = Chosen.objects.filter(run_id=run_id, taken_back_at__isnull=True, begins_at__gt=now)
+    queued = Run.objects.filter(id=run_id, status=RunStatus.QUEUED, due_at__gt=now)
+    return queued.filter(~Exists(revocable), ~Exists(chosen))
+
+
+def hurry(run_id: uuid.UUID) -> bool:
+    """queued -> queued, to be taken at once: a person does not want a parked run to wait any longer."""
+    return parked(run_id).update(due_at=None, rung_at=None) == 1
 
 
 def wake(run_id: uuid.UUID) -> bool:

@@ -45,6 +45,7 @@ class Actions:
     run_id: uuid.UUID
     can_pause: bool
     can_resume: bool
+    can_try_now: bool
     can_cancel: bool
     pausing: bool
     cancelling: bool
@@ -184,9 +185,11 @@ def live_page(access: Access, run: Run) -> LivePage:
     meters = _meters(run, below.sums)
     plan = _plan(run, groups)
     waits = _waits(access, batches)
+    delegates = bool(below.at_work) and all(batch.run_id != run.id for batch in batches)
+    is_parked = _is_parked(run)
     return LivePage(
-        status=_status(run, waits, bool(below.at_work) and all(batch.run_id != run.id for batch in batches)),
-        actions=_actions(access, run),
+        status=_status(run, waits, delegates, is_parked),
+        actions=_actions(access, run, is_parked),
         meters=meters,
         beneath=below,
         waits=waits,
@@ -222,14 +225,14 @@ def _field(page: LivePage, region: str) -> object:
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 
-def _status(run: Run, waits: Waits | None, delegates: bool) -> Status:
-    status, label = beneath.shown_status(run.status, delegates), _label(run, waits)
+def _status(run: Run, waits: Waits | None, delegates: bool, is_parked: bool) -> Status:
+    status, label = beneath.shown_status(run.status, delegates), _label(run, waits, is_parked)
     if status == RunStatus.WAITING and not label and waits and waits.questions == waits.actions:
         label = "Needs an answer"
     return Status(status=status, label=label, started_at=run.started_at, ended_at=run.ended_at)
 
 
-def _label(run: Run, waits: Waits | None) -> str:
+def _label(run: Run, waits: Waits | None, is_parked: bool) -> str:
     if run.is_ended:
         return ""
     if run.wish == "cancel":
@@ -239,6 +242,8 @@ def _label(run: Run, waits: Waits | None) -> str:
     if run.status == RunStatus.PAUSED and run.paused_with is not None:
         return "Paused with the run above it"
     if run.status == RunStatus.QUEUED and run.due_at and run.due_at > timezone.now():
+        if not is_parked:
+            return f"Begins at {run.due_at.astimezone(dt.UTC):%H:%M:%S} UTC"
         is_long = (run.due_at - timezone.now()).total_seconds() > 60
         return f"Tries again at {run.due_at.astimezone(dt.UTC):%H:%M} UTC" if is_long else "Waiting to try again"
     if run.status == RunStatus.RUNNING and waits:
@@ -246,7 +251,11 @@ def _label(run: Run, waits: Waits | None) -> str:
     return ""
 
 
-def _actions(access: Access, run: Run) -> Actions:
+def _is_parked(run: Run) -> bool:
+    return run.status == RunStatus.QUEUED and run.due_at is not None and lifecycle.parked(run.id).exists()
+
+
+def _actions(access: Access, run: Run, is_parked: bool) -> Actions:
     may = access.may(Right.LAUNCH)
     pausing, cancelling = run.wish == "pause", run.wish == "cancel"
     alive = may and not run.is_ended and not cancelling
@@ -254,6 +263,7 @@ def _actions(access: Access, run: Run) -> Actions:
         run_id=run.id,
         can_pause=alive and not pausing and _can_pause(run),
         can_resume=alive and (pausing or run.status == RunStatus.PAUSED),
+        can_try_now=alive and is_parked,
         can_cancel=alive,
         pausing=pausing,
         cancelling=cancelling and not run.is_ended,

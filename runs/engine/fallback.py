@@ -43,7 +43,7 @@ class Models:
         number = counted(self.journal, f"{key}:failed")
         steps = [self.journal.recorded(f"{key}:failed:{each}") for each in range(1, number + 1)]
         found = [failure_of(step) for step in steps if step is not None]
-        if parked := max(sum(each.retry_in_s for each in found), self._waited_s(key)):
+        if parked := max(self._parked_s(key, [step for step in steps if step is not None]), self._waited_s(key)):
             self._parked[key] = parked
         return found[next((each for each in range(number, 0, -1) if self._is_answered(key, each)), 0) :]
 
@@ -117,6 +117,16 @@ class Models:
     def _is_answered(self, key: str, failures: int) -> bool:
         waited = self.journal.recorded(f"waited:{_asked(key, failures)}")
         return waited is not None and any(each["status"] == "answered" for each in waited.output)
+
+    def _parked_s(self, key: str, failed: Sequence[Step]) -> float:
+        """What was waited after each failure: no longer than was meant, for a person may have ended it."""
+        parked, now = 0.0, self.clock.now()
+        for step, following in zip(failed, [*failed[1:], self.journal.recorded(key)], strict=False):
+            if step.started_at is not None:
+                until = (following.started_at if following is not None else None) or now
+                since = (until - step.started_at).total_seconds() - step.duration_ms / 1000
+                parked += min(failure_of(step).retry_in_s, max(0.0, since))
+        return parked
 
     def _waited_s(self, key: str) -> float:
         """From the first wait for a breaker until the call was made."""

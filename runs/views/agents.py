@@ -52,7 +52,7 @@ def page(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         **_shared(request, agent, definition, tools),
         "definition": definition,
-        "model": _models(definition)[0],
+        "model": definition.model or settings.AGENTSITE_MODEL,
         "tools": tools,
         "instructions": list(enumerate(definition.instructions.splitlines(), 1)),
     }
@@ -206,15 +206,8 @@ def try_connection(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("runs:agent", slug)
 
 
-def _models(definition: AgentIn) -> list[str]:
-    """The main one first, each once."""
-    named = [definition.model or settings.AGENTSITE_MODEL, *definition.fallback_models, definition.judge_model]
-    return list(dict.fromkeys(model for model in named if model))
-
-
 def _connections(request: HttpRequest, definition: AgentIn) -> list[breakers.Connection]:
-    tools = [tool.name for tool in definition.tools]
-    return breakers.connections(request.access.team.id, _models(definition), tools)
+    return breakers.connections(request.access.team.id, definition)
 
 
 def _definition(agent: Agent) -> AgentIn:

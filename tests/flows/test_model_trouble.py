@@ -14,8 +14,9 @@ from django.utils import timezone
 from accounts import receipts
 from accounts.access import Access
 from approvals.models import Verdict
-from runs import breakers
+from runs import breakers, commands
 from runs.engine.trouble import MOST_TRIES, TRY_AGAIN
+from runs.errors import Conflict
 from runs.models import Action, Breaker, Run
 from runs.samples.simulated.reply import JsonObject, Reply
 from runs.samples.simulated.server import FakeMessagesServer
@@ -106,6 +107,20 @@ def test_an_hour_is_a_due_time_not_a_sleep(crew: Access, provider: Model, after:
     Breaker.objects.update(until=timezone.now())
     breakers.forget()
     assert on(run).status == "completed"
+
+
+def test_who_does_not_want_to_wait_has_it_tried_now(crew: Access, provider: Model) -> None:
+    add_agent(crew.team, model=MAIN)
+    provider.server.respond = once(Reply.error(429, retry_after=3600), "Done.")
+    run = advance(launch(crew, limits={"max_seconds": 900}))
+
+    run = commands.resume(crew, run.id)
+
+    assert (run.status, run.due_at) == ("queued", None)
+    assert on(run).status == "completed"
+    assert run.steps.count() == 3
+    with pytest.raises(Conflict):
+        commands.resume(crew, run.id)
 
 
 # --- other models ----------------------------------------------------------------------------------------------------

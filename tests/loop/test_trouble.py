@@ -27,7 +27,7 @@ from runs.engine.types import (
     StopReason,
     Usage,
 )
-from tests.loop.helpers import WAITS, World, assert_sound, limits, use, world
+from tests.loop.helpers import WAITS, World, assert_sound, limits, then, use, world
 
 AT_ONCE = Parked(why="retry", retry_in_s=0)
 
@@ -365,6 +365,20 @@ def test_beside_a_probe_a_call_waits_and_uses_up_no_try() -> None:
     for _ in range(MOST_TRIES + 2):
         assert done.parked().retry_in_s == pytest.approx(5, abs=0.1)
     assert done.llm.requests == []
+
+
+def test_a_wait_that_a_person_ended_is_no_longer_than_it_was() -> None:
+    """Else an hour that was worked would count as waited for the provider."""
+
+    def work() -> None:
+        done.clock.pass_seconds(901)
+
+    done = world(then(work, calls(use("look"))), says("Never."), limits=limits(max_seconds=900))
+    done.llm.errors.append(busy(3600))
+    done.parked()
+    done.clock.pass_seconds(100)
+
+    assert done.ended().stop_reason is StopReason.MAX_SECONDS
 
 
 # --- replies that were lost ------------------------------------------------------------------------------------------

@@ -338,6 +338,35 @@ def test_only_a_dry_run_has_a_report(world: World) -> None:
     assert world.client("admin").get(f"/runs/{run.id}/report/").status_code == 404
 
 
+def test_a_parked_run_says_when_it_tries_again_and_can_try_now(world: World) -> None:
+    run = make_run(world, status="queued", due_at=timezone.now() + dt.timedelta(hours=1))
+    operator = world.client("operator")
+
+    assert 'data-focus="try-now"' in text_of(operator.get(f"/runs/{run.id}/"))
+    assert 'data-focus="try-now"' not in text_of(world.client("viewer").get(f"/runs/{run.id}/"))
+    operator.post(f"/runs/{run.id}/resume")
+
+    run.refresh_from_db()
+    assert (run.status, run.due_at) == ("queued", None)
+    assert 'data-focus="try-now"' not in text_of(operator.get(f"/runs/{run.id}/"))
+
+
+def test_what_can_still_be_taken_back_is_not_hurried(world: World) -> None:
+    begins = timezone.now() + dt.timedelta(minutes=5)
+    run = make_run(world, status="queued", due_at=begins)
+    make_action(run, status="approved", starts_at=begins)
+    operator = world.client("operator")
+
+    shown = text_of(operator.get(f"/runs/{run.id}/"))
+    refused = text_of(operator.post(f"/runs/{run.id}/resume", follow=True))
+
+    assert 'data-focus="try-now"' not in shown
+    assert f"Begins at {begins:%H:%M:%S} UTC" in shown
+    assert "The run is queued and can&#x27;t be resumed." in refused
+    run.refresh_from_db()
+    assert run.due_at == begins
+
+
 # --- queries ---------------------------------------------------------------------------------------------------------
 
 
