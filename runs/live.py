@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT_SECONDS = 900
 
 AWAY_FOR_S = 1.0
+GATHER_S = 0.01
 MOST_AT_ONCE = 500
 Command = tuple[str | bytes | int, ...]
 _outbox: list[queue.SimpleQueue[Sequence[Command]]] = []
@@ -91,8 +92,9 @@ def _message(group: str, message: dict[str, Any]) -> Command:
 
 
 def publish_aside() -> None:
-    """From now on this process sends from a thread of its own, all that has gathered in one round trip: a worker's
-    steps do not wait for Redis, and many runs at once share a trip. What is lost when the process dies was a hint."""
+    """From now on this process sends from a thread of its own, what gathers within a hundredth of a second in one round
+    trip: a worker's steps do not wait for Redis, and many runs share a trip, for which the thread needs the interpreter
+    that they work with. What is lost when the process dies was a hint."""
     _outbox.append(queue.SimpleQueue())
     threading.Thread(target=_post, args=(_outbox[-1],), name="publisher", daemon=True).start()
 
@@ -100,6 +102,7 @@ def publish_aside() -> None:
 def _post(outbox: queue.SimpleQueue[Sequence[Command]]) -> None:
     while True:
         gathered = [*outbox.get()]
+        time.sleep(GATHER_S)
         with suppress(queue.Empty):
             while len(gathered) < MOST_AT_ONCE:
                 gathered += outbox.get_nowait()

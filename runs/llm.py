@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -187,8 +188,10 @@ class _Pump:
 
     def _read(self, client: anthropic.Anthropic) -> None:
         # Not `messages.create`: that warns for models near their end, and a warning may be an error to the host.
+        # Written here, because the SDK copies each part of a long conversation before it writes it.
+        written = json.dumps(self._body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         stream = client.post(
-            "/v1/messages", body=self._body, cast_to=object, stream=True, stream_cls=anthropic.Stream[object]
+            "/v1/messages", content=written, cast_to=object, stream=True, stream_cls=anthropic.Stream[object]
         )
         response = stream.response
         with self._lock:
