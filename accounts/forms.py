@@ -4,6 +4,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any, cast
 
+from allauth.account.forms import LoginForm
 from django import forms
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.utils import timezone
@@ -20,6 +21,17 @@ SCOPES = {
     Scope.APPROVALS: "approvals: decide on actions",
     Scope.AGENTS: "agents: change agents, tool servers and members",
 }
+
+
+class SignInForm(LoginForm):  # type: ignore[misc]  # allauth has no types
+    """allauth's, with labels that say what to write instead of placeholders that go away."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = "Username or e-mail"
+        self.fields["remember"].label = "Stay signed in on this device"
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)
 
 
 class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable when it runs

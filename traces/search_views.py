@@ -102,7 +102,8 @@ def compare_runs(request: HttpRequest) -> HttpResponse:
     asked = [text for text in request.GET.getlist("run") if text.strip()][:2]
     found = [find_run(request.access, text) for text in asked]
     missing = [text for text, run in zip(asked, found, strict=True) if run is None]
-    context: dict[str, Any] = {"asked": [*asked, "", ""][:2], "missing": missing, "plain": PLAIN}
+    named = [run.short_id if run else text for text, run in zip(asked, found, strict=True)]
+    context: dict[str, Any] = {"asked": [*named, "", ""][:2], "missing": missing, "plain": PLAIN}
     left, right = [*found, None, None][:2]
     if left is not None and right is not None:
         context["comparison"] = compare(request.access, left, right)
