@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import BooleanField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 
 from accounts.access import Access, rows
 from runs import family, lifecycle
-from runs.engine.types import ENDED, RunStatus
+from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
 from runs.family import Below
 from runs.models import Batch, Run, Step
 
@@ -28,6 +28,7 @@ class SubAgent:
     agent: str
     title: str
     status: str
+    label: str
     steps: int
     doing: str
     cost_usd: Decimal
@@ -53,7 +54,7 @@ class Beneath:
 def beneath(access: Access, run: Run) -> Beneath:
     """Three queries, and one for each further level of the tree."""
     children = rows(access, Run).filter(parent=run).select_related("agent", "agent_version")
-    found = list(with_delegating(children).order_by("-number")[:MOST])[::-1]
+    found = list(asking(children).order_by("-number")[:MOST])[::-1]
     sums = family.below([run.id, *(child.id for child in found)])
     doing = _newest_steps([child.id for child in found]) if found else {}
     agents = tuple(_sub_agent(child, sums[child.id], doing.get(child.id, "")) for child in found)
@@ -67,6 +68,26 @@ def with_delegating(found: QuerySet[Run]) -> QuerySet[Run]:
     # The status stands first: of most runs the others need not be looked for.
     waits = Q(status=RunStatus.WAITING)
     return found.annotate(delegates=ExpressionWrapper(waits & ~Q(asks) & Q(below), output_field=BooleanField()))
+
+
+def asking(found: QuerySet[Run]) -> QuerySet[Run]:
+    """`delegates`, and how many actions wait for people in open batches of its own: `asked`, of them `to_approve`."""
+    open_ones = Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open")
+    return with_delegating(found).annotate(
+        asked=Count("actions", filter=open_ones),
+        to_approve=Count("actions", filter=open_ones & Q(actions__kind="action")),
+    )
+
+
+def asked_label(run: Run) -> str:
+    """What a live run of `asking` asks people for, in the words of its own page; empty when it asks nothing."""
+    asked, to_approve = run.asked, run.to_approve  # type: ignore[attr-defined]  # annotated
+    if not asked or run.is_ended:
+        return ""
+    words = f"{asked} to approve" if to_approve else "needs an answer"
+    if run.status == RunStatus.WAITING:
+        return f"{words[0].upper()}{words[1:]}"
+    return f"{run.status.capitalize()}, {words}"
 
 
 def shown_status(status: str, delegates: bool) -> str:
@@ -91,6 +112,7 @@ def _sub_agent(child: Run, sums: Below, doing: str) -> SubAgent:
         agent=str(child.agent_version.definition.get("name", child.agent.slug)),
         title=child.title,
         status=shown_status(child.status, child.delegates),  # type: ignore[attr-defined]  # annotated
+        label=asked_label(child),
         steps=child.last_seq,
         doing=doing[:200],
         cost_usd=child.cost_usd + sums.cost_usd,

@@ -7,12 +7,12 @@ import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from accounts.access import Access, rows
 from runs import presenters
-from runs.beneath import shown_status, with_delegating
+from runs.beneath import asked_label, asking, shown_status
 from runs.engine.types import ENDED, WAITING_ACTIONS, RunStatus
 from runs.models import Action, Agent, Run, Step
 
@@ -66,19 +66,7 @@ def shown(access: Access, show: str) -> QuerySet[Run]:
 
 
 def lines(found: QuerySet[Run]) -> list[RunLine]:
-    open_ones = Q(actions__status__in=list(WAITING_ACTIONS), actions__batch__status="open")
-    selected = found.select_related("agent", "agent_version", "owner").annotate(
-        waiting=Count("actions", filter=open_ones),
-        to_approve=Count("actions", filter=open_ones & Q(actions__kind="action")),
-    )
-    return [_line(run, _waits(run.waiting, run.to_approve), run.delegates) for run in with_delegating(selected)]  # type: ignore[attr-defined]
-
-
-def _waits(waiting: int, to_approve: int) -> str:
-    """What a person is asked for, in the words of the run's own page; empty when nothing is."""
-    if waiting and not to_approve:
-        return "needs an answer"
-    return f"{waiting} to approve" if waiting else ""
+    return [_line(run) for run in asking(found.select_related("agent", "agent_version", "owner"))]
 
 
 def recent(access: Access, limit: int) -> list[RunLine]:
@@ -96,11 +84,7 @@ def live_count(access: Access) -> int:
     return rows(access, Run).filter(status__in=LIVE).count()
 
 
-def _label(status: str, waits: str) -> str:
-    return f"{waits[0].upper()}{waits[1:]}" if status == RunStatus.WAITING else f"{status.capitalize()}, {waits}"
-
-
-def _line(run: Run, waits: str, delegates: bool) -> RunLine:
+def _line(run: Run) -> RunLine:
     return RunLine(
         id=run.id,
         ref=run.short_id,
@@ -108,8 +92,8 @@ def _line(run: Run, waits: str, delegates: bool) -> RunLine:
         agent=str(run.agent_version.definition.get("name", run.agent.slug)),
         agent_slug=run.agent.slug,
         mode=MODES.get(run.mode, run.mode),
-        status=shown_status(run.status, delegates),
-        label=_label(run.status, waits) if waits and run.status in LIVE else "",
+        status=shown_status(run.status, run.delegates),  # type: ignore[attr-defined]  # annotated
+        label=asked_label(run),
         simulated=run.simulated,
         created_at=run.created_at,
         owner=run.owner.label,

@@ -64,6 +64,8 @@ def test_a_run_that_waits_for_its_sub_agents_alone_needs_no_approval(world: Worl
     client = world.client("viewer")
 
     assert listed(client, "waiting") == [child.short_id]
+    beneath = text_of(client.get(f"/runs/{parent.id}/")).split('class="beneath-list"')[1].split("</ul>")[0]
+    assert "1 to approve" in beneath
     assert listed(client, "live") == [child.short_id, parent.short_id]
     assert "Needs approval" not in re.sub("<nav.*?</nav>", "", text_of(client.get("/runs/?show=live")), flags=re.DOTALL)
     decided = child.batches.get()
