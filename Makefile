@@ -17,7 +17,7 @@ DEV := $(VENV)/.dev-$(call checksum,requirements-dev.lock)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input install --prefer-binary --require-hashes
 
 PACKAGES := accounts agentsite approvals evals runs traces tests manage.py
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS)
 # Their conftests refuse a test that wants a database, so another one changes nothing.
 WITHOUT_SERVICES := adapters engine loop samples
 

@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.standalone,
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes through /proc"),
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("up"),
 ]
 
 

@@ -146,7 +146,7 @@ def save_picture(
 
 @pytest.fixture(scope="session")
 def past(running: Site) -> Site:
-    """Half a minute's work: who wants it is of the group `past`, so that one process makes it."""
+    """Half a minute's work: the files that want it are named in `tests/groups.py`, so that one process makes it."""
     running.start_over()
     make_past(running)
     return running

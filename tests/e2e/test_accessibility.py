@@ -10,8 +10,6 @@ from tests.e2e.conftest import DESK, PHONE, Windows
 from tests.e2e.past import Waiting
 from tests.site import Site
 
-pytestmark = pytest.mark.xdist_group("past")
-
 WIDTHS = (320, 390, 768, 1440)
 WIDER = """() => [...document.querySelectorAll("body *")]
   .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && element.checkVisibility())

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Windows
 from tests.e2e.past import Waiting
 from tests.site import Site
-
-pytestmark = pytest.mark.xdist_group("past")
 
 Save = Callable[[Page, str], None]
 
