@@ -16,7 +16,7 @@ from django.db.models import F, QuerySet
 from accounts import receipts
 from accounts.models import Team, User
 from runs import pricing, stale
-from runs.engine.types import RunStatus, Usage
+from runs.engine.types import Price, RunStatus, StepStatus, Usage
 from runs.models import PriceOverride, Run, Step, TeamMonth
 from runs.pricing import Override
 
@@ -131,6 +131,8 @@ def _changes(
     for step in calls.order_by("seq"):
         usage = Usage(terms=step.price_terms, **{name: getattr(step, name) for name in RATES.values()})
         new = pricing.price(step.model, usage, simulated=False, at=step.started_at, overrides=overrides)
+        if step.cost_usd is None and step.status == StepStatus.ERROR:
+            new = Price(usd=None, price_id=step.price_id)  # of a reply that was lost only a part of its tokens is known
         change = found[step.model]
         change.calls += 1
         change.before += step.cost_usd or Decimal(0)

@@ -143,6 +143,18 @@ def test_history_is_priced_again_with_its_sums(team: Team, agent: Agent, dana: U
     assert "Nothing was changed." in out.getvalue()
 
 
+def test_a_lost_reply_is_not_priced_by_what_is_known_of_it(team: Team, agent: Agent, dana: User) -> None:
+    """Its output is unknown, and with it what it cost; a call whose model had no price has one now."""
+    run = make_run(agent, dana, created=T0)
+    lost = make_model_step(run, cost=None, status="error", output_tokens=1)
+    unpriced = make_model_step(run, cost=None, price_id="")
+    (found,) = rates.reprice(team).by_model.values()
+    assert (found.calls, found.changed, found.unpriced_before, found.unpriced_after) == (2, 1, 2, 1)
+    for step in (lost, unpriced, run):
+        step.refresh_from_db()
+    assert (lost.cost_usd, run.unpriced_steps, run.cost_usd) == (None, 1, unpriced.cost_usd)
+
+
 def test_an_override_ends_once(team: Team, dana: User) -> None:
     row = rates.add(team, dana, {"model": "*", "starts_on": T0.date(), "factor": Decimal("0.9")})
     today = timezone.now().date()
