@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterator
 
 from django.db import transaction
+from django.db.models import Count
 
 from accounts import receipts
 from runs import audit, lifecycle
-from runs.engine.explain import explain
-from runs.engine.types import ActionStatus, StopReason
-from runs.models import Action, Run
+from runs.engine.delegating import NAME as DELEGATE
+from runs.engine.explain import Signs, explain
+from runs.engine.types import ActionStatus, StepKind, StepStatus, StopReason
+from runs.models import Action, Run, Step
 
 _LEFT = (ActionStatus.PENDING, ActionStatus.APPROVED, ActionStatus.EXECUTING)
 
@@ -22,9 +24,8 @@ def withdraw(run_id: uuid.UUID, reason: str) -> None:
     transaction of the end. All rows are changed before the first receipt is written, for receipts hold the team's row:
     so two ends, or an end and a decision, never wait for each other."""
     alive = list(below(run_id))
-    if alive:
-        list(Run.objects.select_for_update(no_key=True).filter(id__in=alive).order_by("id").values_list("id"))
-    outcomes = {child: lifecycle.request_cancel(child) for child in alive}
+    held = list(Run.objects.select_for_update(no_key=True).filter(id__in=alive).order_by("id")) if alive else []
+    outcomes = {child.id: lifecycle.request_cancel(child.id, _why(child)) for child in held}
     ended = [child for child, outcome in outcomes.items() if outcome == "ended"]
     left = _withdraw(run_id, reason)
     for child in ended:
@@ -67,7 +68,7 @@ def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:
     """`ended`, `asked` or None, as `lifecycle.request_cancel`; what waited is withdrawn in the same transaction."""
     with transaction.atomic():
         run = Run.objects.select_for_update().get(id=run_id)
-        outcome = lifecycle.request_cancel(run_id, explain(StopReason.CANCELLED, "", run.plan))
+        outcome = lifecycle.request_cancel(run_id, _why(run))
         if outcome == "ended":
             withdraw(run_id, "The run was cancelled.")
         if outcome is not None:
@@ -80,6 +81,26 @@ def cancel_idle(run_id: uuid.UUID, actor: object) -> str | None:
                 payload={"outcome": outcome},
             )
     return outcome
+
+
+def signs_of(run: Run) -> Signs:
+    """What the rows show of a run that ends without the engine: its calls, and what waits for people."""
+    steps = Step.objects.filter(run=run).order_by()
+    by_status = dict(steps.filter(kind=StepKind.TOOL).values_list("status").annotate(Count("id")))
+    delegated = steps.filter(kind=StepKind.DELEGATE).count()
+    answered = steps.filter(kind=StepKind.TOOL, tool=DELEGATE).count() if delegated else 0
+    actions = dict(Action.objects.filter(run=run, kind="action").order_by().values_list("status").annotate(Count("id")))
+    return Signs(
+        task=run.task,
+        calls_done=by_status.pop(StepStatus.OK, 0),
+        calls_not_done=sum(by_status.values()) - by_status.get(StepStatus.SIMULATED, 0),
+        calls_begun=max(0, delegated - answered) + actions.get(ActionStatus.EXECUTING, 0),
+        proposed=actions.get(ActionStatus.PENDING, 0) + actions.get(ActionStatus.APPROVED, 0),
+    )
+
+
+def _why(run: Run) -> str:
+    return explain(StopReason.CANCELLED, "", run.plan, signs_of(run))
 
 
 def cancel_if_wished(run_id: uuid.UUID) -> bool:

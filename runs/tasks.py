@@ -19,7 +19,7 @@ from runs.engine import loop
 from runs.engine.explain import explain
 from runs.engine.filters import redact
 from runs.engine.ports import LeaseLost
-from runs.engine.types import Finished, JsonObject, Outcome, Parked, RunStatus, StopReason
+from runs.engine.types import Finished, Outcome, Parked, RunStatus, StopReason
 from runs.leases import Lease, claimed
 from runs.models import Run
 from runs.storable import storable_text
@@ -47,16 +47,16 @@ def advance_run(run_id: str) -> None:
             outcome = Finished(
                 status=RunStatus.FAILED,
                 stop_reason=StopReason.INTERNAL_ERROR,
-                stop_detail=explain(
-                    StopReason.INTERNAL_ERROR, f"{type(error).__name__}, recorded steps are kept", _plan_of(run)
-                ),
+                stop_detail=_what_failed(run, error),
             )
         conclude(run, lease, outcome)
 
 
-def _plan_of(run: Run) -> JsonObject | None:
-    """As the last step left it."""
-    return Run.objects.values_list("plan", flat=True).get(id=run.id)
+def _what_failed(run: Run, error: Exception) -> str:
+    """With the plan as the last step left it."""
+    plan = Run.objects.values_list("plan", flat=True).get(id=run.id)
+    detail = f"{type(error).__name__}, recorded steps are kept"
+    return explain(StopReason.INTERNAL_ERROR, detail, plan, settled.signs_of(run))
 
 
 def worker_ports() -> ModuleType:

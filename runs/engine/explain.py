@@ -37,7 +37,8 @@ LONGEST_TITLE = 60
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
     """What the steps of the run show. `suspicious`: tools whose results read like instructions; `prompt_tokens`: of the
-    largest prompt; `without_progress`: evaluations in a row; calls are counted where there is no plan."""
+    largest prompt; `without_progress`: evaluations in a row; calls are counted where there is no plan: those with a
+    result, those that have begun and have none, and proposed actions of which nothing has begun."""
 
     task: str = ""
     suspicious: Sequence[str] = ()
@@ -47,6 +48,8 @@ class Signs:
     revisions: int = 0
     calls_done: int = 0
     calls_not_done: int = 0
+    calls_begun: int = 0
+    proposed: int = 0
 
 
 NO_SIGNS = Signs()
@@ -69,9 +72,13 @@ def _progress(plan: JsonObject | None, signs: Signs) -> Iterator[str]:
     if not plan:
         if signs.calls_done:
             yield f"finished: {_counted(signs.calls_done, 'tool call')}"
+        if signs.calls_begun:
+            yield f"half done: {_counted(signs.calls_begun, 'tool call')}"
         if signs.calls_not_done:
             yield f"not done: {_counted(signs.calls_not_done, 'tool call')}"
-        if signs.task and not signs.calls_done and not signs.calls_not_done:
+        if signs.proposed:
+            yield f"untouched: {_counted(signs.proposed, 'proposed action')}"
+        elif signs.task and not (signs.calls_done or signs.calls_begun or signs.calls_not_done):
             yield "untouched: the whole task, for no tool was called"
         return
     for word, statuses in (

@@ -24,6 +24,7 @@ from runs.engine.executing import carry_out_chosen
 from runs.engine.explain import Signs, explain
 from runs.engine.guardrails import TOLD, LoopGuard
 from runs.engine.halting import Park, Stop
+from runs.engine.outcomes import has_happened
 from runs.engine.outputs import shown
 from runs.engine.planning import PlanState, mark_ended
 from runs.engine.ports import Breakers, Budget, Clock, Controls, Journal, Llm, Tools, Verdicts
@@ -238,6 +239,8 @@ class Life:
         lines = [json.dumps(_result_line(action, step), ensure_ascii=False, sort_keys=True) for action, step in done]
         self.conversation.say("Results of the queued actions\n" + "\n".join(lines))
         steps = [step for _, step in done]
+        settled = {f"tool:{action.intent}" for action, _ in done}
+        self.done = [step for step in self.done if step.key not in settled] + steps
         self.screen.outputs(steps)
         self.reviewer.turn(turn, steps)
         return True
@@ -358,8 +361,9 @@ class Life:
             was_compacted=self.compactor.happened,
             without_progress=self.reviewer.progress.without,
             revisions=self.reviewer.revisions,
-            calls_done=sum(not _is_error(step) for step in self.done),
+            calls_done=sum(has_happened(step) and not _is_error(step) for step in self.done),
             calls_not_done=sum(_is_error(step) for step in self.done),
+            proposed=sum(step.kind is StepKind.APPROVAL or step.status is StepStatus.SIMULATED for step in self.done),
         )
 
 

@@ -122,3 +122,19 @@ def test_the_usual_suspects(signs: Signs, suspect: str) -> None:
 )
 def test_nobody_is_suspected_without_a_sign(reason: StopReason, shown: JsonObject | None, signs: Signs) -> None:
     assert "perhaps" not in explain(reason, "x", shown, signs)
+
+
+@pytest.mark.parametrize(
+    ("signs", "said"),
+    [
+        (
+            Signs(calls_done=2, calls_begun=1, calls_not_done=3),
+            "finished: 2 tool calls; half done: 1 tool call; not done: 3 tool calls",
+        ),
+        (Signs(task="Refund it.", proposed=1), "untouched: 1 proposed action"),
+        (Signs(task="Refund it."), "untouched: the whole task, for no tool was called"),
+        (Signs(task="Refund it.", calls_begun=1), "half done: 1 tool call"),
+    ],
+)
+def test_without_a_plan_calls_say_how_far_it_got(signs: Signs, said: str) -> None:
+    assert explain(StopReason.CANCELLED, "", None, signs) == f"A person cancelled this run; {said}."

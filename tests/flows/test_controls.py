@@ -144,6 +144,8 @@ def test_cancelling_what_is_queued_or_paused(crew: Access, shop: LocalShop, mode
     for run in (queued, paused):
         assert commands.cancel(crew, run.id).status == "cancelled"
         assert_sound(advance(run))
+        run.refresh_from_db()
+        assert run.stop_detail.endswith("untouched: the whole task, for no tool was called.")
     assert not model.calls
 
 
@@ -157,6 +159,7 @@ def test_cancelling_what_waits_withdraws_its_questions(crew: Access, shop: Local
     assert (run.status, run.stop_reason, batch.status) == ("cancelled", "cancelled", "closed")
     assert (action.status, action.note) == ("cancelled", "The run was cancelled.")
     assert run.wait_ms > 0
+    assert run.stop_detail == "A person cancelled this run; untouched: 1 proposed action."
     assert_sound(advance(run))
     assert shop.effects() == []
 

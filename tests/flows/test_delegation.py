@@ -161,6 +161,8 @@ def test_cancel_goes_down_the_tree(boss: Access, model: Model, shop: LocalShop) 
     for each in (run, child, asks, grandchild):
         each.refresh_from_db()
     assert [run.status, child.status, asks.status] == ["cancelled"] * 3
+    assert run.stop_detail == "A person cancelled this run; half done: 2 tool calls."
+    assert asks.stop_detail == "A person cancelled this run; untouched: 1 proposed action."
     assert (grandchild.status, grandchild.wish) == ("running", "cancel")
     assert not Batch.objects.filter(status="open").exists()
     assert_sound(child)

@@ -64,7 +64,10 @@ def test_the_queue_of_a_batch_keeps_its_places() -> None:
     turns = (calls(use("refund"), use("refund")), *[calls(use("look"))] * 5)
     done = world(*turns, mode=Mode.BATCH, limits=limits(max_steps=7))
 
-    assert done.ended().stop_reason is StopReason.MAX_STEPS
+    end = done.ended()
+
+    assert end.stop_reason is StopReason.MAX_STEPS
+    assert "untouched: 2 proposed actions" in end.stop_detail, "what was only queued is not finished"
     assert done.journal.spent().steps <= 7 - 2
     assert done.effects() == []
 
