@@ -94,7 +94,7 @@ def read(action: Action, texts: Mapping[str, str]) -> Wish:
         uses=_whole(texts, "uses", errors),
         days=_whole(texts, "days", errors),
         value_argument=texts.get("value_argument", ""),
-        value=_amount(texts.get("value", ""), errors) if texts.get("value_argument") else None,
+        value=_amount(texts.get("value", ""), errors) if texts.get("value_argument") or texts.get("value") else None,
     )
     if errors:
         raise Invalid(errors)

@@ -297,6 +297,8 @@ def _problems(action: Action, wish: Wish) -> dict[str, str]:
         problems["days"] = f"From 1 to {MOST_DAYS} days."
     if wish.value_argument:
         problems |= _value_problems(action, wish)
+    elif wish.value is not None:  # a bound that somebody relies on, and nothing keeps
+        problems["value_argument"] = "Say which argument adds up to this value."
     return problems
 
 

@@ -83,6 +83,7 @@ def test_the_preview_says_what_it_would_have_covered_and_gives_nothing(world: Wo
         ({"matchers": []}, ["matchers"]),
         ({"value_argument": "reason", "value": "5"}, ["value_argument"]),
         ({"value_argument": "amount"}, ["value"]),
+        ({"value": "25"}, ["value_argument"]),
         ({"value": "lots"}, ["value"]),
         ({"unknown": 1}, ["unknown"]),
     ],

@@ -362,6 +362,13 @@ def test_giving_on_the_page_without_scripts(world: World) -> None:
     assert "revoked by Marco Ruiz" in client.get("/approvals/grants/").content.decode()
 
 
+def test_a_value_that_limits_no_argument_is_refused_on_the_page(world: World) -> None:
+    form = {**FORM, "value_argument": "", "submit": "give"}
+    response = world.client("approver").post(f"/approvals/actions/{approved(world).id}/allow/", form)
+    assert (response.status_code, StandingGrant.objects.count()) == (422, 0)
+    assert "Say which argument adds up to this value." in response.content.decode()
+
+
 def test_a_wrong_form_keeps_what_was_typed(world: World) -> None:
     action = approved(world)
     form = {**FORM, "value-amount": "lots", "uses": "many", "submit": "give"}
