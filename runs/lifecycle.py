@@ -22,7 +22,7 @@ from operator import or_
 from typing import Any
 
 from django.db.models import Exists, F, Max, Q, QuerySet, Value
-from django.db.models.functions import Greatest, Least
+from django.db.models.functions import Coalesce, Greatest, Least
 from django.utils import timezone
 
 from runs.asked import Chosen
@@ -41,10 +41,12 @@ def claim_lease(run_id: uuid.UUID, owner: str) -> bool:
     now = timezone.now()
     due = Q(due_at__isnull=True) | Q(due_at__lte=now)
     claimed = Run.objects.filter(due, id=run_id, status=RunStatus.QUEUED).update(
-        status=RunStatus.RUNNING, lease_owner=owner, lease_until=now + LEASE, due_at=None
+        status=RunStatus.RUNNING,
+        lease_owner=owner,
+        lease_until=now + LEASE,
+        due_at=None,
+        started_at=Coalesce("started_at", now),
     )
-    if claimed == 1:
-        Run.objects.filter(id=run_id, started_at__isnull=True).update(started_at=now)
     return claimed == 1
 
 

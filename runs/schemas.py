@@ -186,8 +186,10 @@ class AgentIn(Strict):
     @field_validator("output_schema")
     @classmethod
     def _a_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if not value:
+            return value
         try:
-            Draft202012Validator.check_schema(value or {})
+            Draft202012Validator.check_schema(value)
         except SchemaError as error:
             raise ValueError(f"this is not a JSON Schema: {error.message[:300]}") from error
         return value

@@ -55,7 +55,8 @@ class DbJournal:
         self.run = run
         self.lease = lease
         self._filters = filtering.filters_for(run)
-        self._steps = {row.key: _from_row(row) for row in run.steps.select_related("payload").order_by("seq")}
+        rows = run.steps.select_related("payload").order_by("seq") if run.last_seq else ()
+        self._steps = {row.key: _from_row(row) for row in rows}
         self._month: tuple[dt.date, Decimal] | None = None
         self._begun: dict[str, Any] | None = None
         self._text = ""

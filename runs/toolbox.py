@@ -24,7 +24,8 @@ def tools_for(run: Run) -> dict[str, Tool]:
     """The tools its agent may use, in the agent's order, by the name people see. One that is gone is left out, and the
     model is told that there is no such tool."""
     wanted = [grant.name for grant in AgentIn.model_validate(run.agent_version.definition).tools]
-    known: dict[str, Tool] = {**BUILTIN, **_server_tools(run.team_id, {name.partition(".")[0] for name in wanted})}
+    slugs = {name.partition(".")[0] for name in wanted if name not in BUILTIN}
+    known: dict[str, Tool] = {**BUILTIN, **_server_tools(run.team_id, slugs)}
     return {name: known[name] for name in wanted if name in known}
 
 
