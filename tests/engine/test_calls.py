@@ -154,6 +154,7 @@ def test_what_tells_a_model_nothing_is_not_sent_with_every_call() -> None:
     assert sent["properties"]["customer"] == {"type": "object", "properties": {"title": {"type": "string"}}}
     assert sent["properties"]["vat"]["title"] == "VAT id"
     assert schema_for_model({"additionalProperties": {"type": "string"}})["additionalProperties"] == {"type": "string"}
+    assert schema_for_model({"properties": {"anything": True}})["properties"]["anything"] is True
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000], ids=["empty", "cut", "deep"])
