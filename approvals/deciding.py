@@ -402,18 +402,24 @@ class _Deciding:
         )
 
     def _settle(self) -> None:
-        if self.asked.execution is not None:
+        if self.asked.execution is not None and (self.said or self.released):
+            self.batch.execution = self.asked.execution
             Batch.objects.filter(id=self.batch.id).update(execution=self.asked.execution)
         widened = circle.ask_the_others(self.batch)
         settling.settle_batch(self.batch)
         released = [self._release(move) for move in self.released]
-        events = [*evidence.of_decisions(self.said), *audit.entries(released)]
+        events = [*evidence.of_decisions(self.said, execution=self.batch.execution), *audit.entries(released)]
         receipts.append_all(self.access.team.id, [*events, *widened])
 
     def _release(self, move: _Move) -> audit.Event:
         """An approval that stands already was said again, and now there are enough."""
         people: list[JsonValue] = [*move.people]
-        said: JsonObject = {"batch": str(self.batch.id), "shown_digest": move.line.digest, "people": people}
+        said: JsonObject = {
+            "batch": str(self.batch.id),
+            "execution": self.batch.execution,
+            "shown_digest": move.line.digest,
+            "people": people,
+        }
         return audit.Event(move.action.id, "action.released", self.access.user, said)
 
     # --- answers ---

@@ -44,10 +44,14 @@ def record_decision(decision: Decision, superseded_by: uuid.UUID | None = None) 
     return receipts.append_all(team, of_decisions([(decision, superseded_by)]))[0]
 
 
-def of_decisions(made: Iterable[tuple[Decision, uuid.UUID | None]]) -> list[receipts.Entry]:
-    """The same of many, to be appended: decisions, each with the action that took the place of its own, if one did."""
+def of_decisions(made: Iterable[tuple[Decision, uuid.UUID | None]], **more: JsonValue) -> list[receipts.Entry]:
+    """The same of many, to be appended: decisions, each with the action that took the place of its own, if one did.
+    `more` is said in each."""
     return audit.entries(
-        [audit.Event(said.action_id, f"decision.{said.verdict}", said.actor, _said_in(said, new)) for said, new in made]
+        [
+            audit.Event(said.action_id, f"decision.{said.verdict}", said.actor, {**_said_in(said, new), **more})
+            for said, new in made
+        ]
     )
 
 
@@ -99,7 +103,7 @@ def verify_action(action: Action) -> list[Problem]:
         problems += _held_against(known, (decision_digest(decision),), f"the decision “{decision.verdict}”")
     problems += said.missing(said.decisions, "decision")
     for batch in Batch.objects.filter(id__in=said.batches):
-        problems += _held_against(said.batches[str(batch.id)], (audit.batch_digest(batch),), "its batch")
+        problems += _batch(batch, said, said.batches[str(batch.id)], "its batch")
     return problems
 
 
@@ -127,6 +131,7 @@ class _Said:
     actions: dict[str, _Proof] = field(default_factory=dict)
     decisions: dict[str, _Proof] = field(default_factory=dict)
     batches: dict[str, _Proof] = field(default_factory=dict)
+    executions: dict[str, _Proof] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
 
     def read(self, receipt: Receipt) -> Iterator[Problem]:
@@ -147,6 +152,8 @@ class _Said:
             self.decisions[str(decision)] = _Proof(receipt.seq, run, (str(payload.get("decision_digest")),))
         if shown := payload.get("batch_digest"):
             self.batches[str(payload.get("batch"))] = _Proof(receipt.seq, run, (str(shown),))
+        if execution := payload.get("execution"):
+            self.executions[str(payload.get("batch"))] = _Proof(receipt.seq, run, (str(execution),))
 
     def _viewed(self, receipt: Receipt, payload: dict[str, Any]) -> Iterator[Problem]:
         """What a person was shown must be what was proposed."""
@@ -183,8 +190,15 @@ def _batches(team: Team, said: _Said) -> Iterator[Problem]:
     for row in Batch.objects.filter(run__team=team).iterator(chunk_size=AT_ONCE):
         proof = left.pop(str(row.id), None)
         if proof is not None:  # one without actions asks for nothing
-            yield from _held_against(proof, (audit.batch_digest(row),), f"batch {row.id}")
+            yield from _batch(row, said, proof, f"batch {row.id}")
     yield from said.missing(left, "batch")
+
+
+def _batch(row: Batch, said: _Said, proof: _Proof, what: str) -> Iterator[Problem]:
+    """Its text as it was proposed, and how it is carried out as it was last decided."""
+    yield from _held_against(proof, (audit.batch_digest(row),), what)
+    if (chosen := said.executions.get(str(row.id))) is not None:
+        yield from _held_against(chosen, (row.execution,), f"how {what} is carried out")
 
 
 def _held_against(proof: _Proof | None, now: tuple[str, ...], what: str) -> Iterator[Problem]:

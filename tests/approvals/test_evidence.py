@@ -14,12 +14,12 @@ from django.db import connection
 from accounts import receipts
 from accounts.models import Receipt, Team
 from approvals import evidence, inbox, undo
-from approvals.evidence import verify
+from approvals.evidence import verify, verify_action
 from approvals.inbox import Result
 from approvals.models import Decision, Verdict
 from approvals.undo import Taken
 from runs import audit
-from runs.engine.types import ActionStatus
+from runs.engine.types import ActionStatus, Execution
 from runs.models import Action, Batch
 from runs.verdicts import digest_of
 from tests.approvals import factories as make
@@ -158,6 +158,20 @@ def test_a_batch_that_says_something_else_now_is_found(world: World, column: str
     Batch.objects.filter(id=batch.id).update(**{column: "Harmless"})
 
     assert found(world) == ["changed"]
+
+
+def test_a_batch_that_is_carried_out_in_another_way_than_was_decided_is_found(world: World) -> None:
+    batch, (refund, update, _) = recorded(world)
+    lines = [approve(update)]
+    inbox.decide(world.access("approver"), batch.id, 1, lines, channel="api", execution=Execution.STOP_ON_FAILURE)
+    decide(world, "approver", batch, approve(refund))
+    assert found(world) == []
+
+    Batch.objects.filter(id=batch.id).update(execution=Execution.INDEPENDENT)
+
+    assert found(world) == ["changed"]
+    update.refresh_from_db()
+    assert [problem.kind for problem in verify_action(update)] == ["changed"]
 
 
 def test_a_change_before_the_next_event_is_found_after_it(world: World) -> None:
