@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from runs.engine.delegating import NAME as DELEGATE
 from traces.axis import Axis, make_axis
 
 SCORE_THRESHOLD = 0.8
 FAILED = {"error": "Failed", "timeout": "Timed out", "denied": "Not done"}
 WAIT_TITLE = "Wait for "
-ANSWERS = "delegate"  # the tool by which sub-agents answer
 NESTED_OPEN = 40  # steps of a sub-agent: with more it is folded at first
 
 
@@ -362,7 +362,7 @@ def _group(run: RunFacts, title: str, members: Sequence[Span], *, note: str) -> 
 
 def _row(run: RunFacts, span: Span) -> Row:
     end = _end(span, run.now)
-    kind = "waiting" if span.is_wait else "delegate" if span.tool == ANSWERS else span.kind
+    kind = "waiting" if span.is_wait else "delegate" if span.tool == DELEGATE else span.kind
     note = span.subject
     if span.is_wait:
         note = span.summary
