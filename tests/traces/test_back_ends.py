@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from contextlib import suppress
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -235,32 +235,49 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(text_index, "MANY", -1)
 
 
+@pytest.fixture
+def stopped() -> Iterator[list[str]]:
+    """Queries that the database did not answer in time. A few are, on a busy machine; many would mean that nothing was
+    looked at."""
+    texts: list[str] = []
+    yield texts
+    assert len(texts) <= 5, texts
+
+
 @settings(
     max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(data=st.data())
-def test_back_ends_agree(world: Access, facts: list[memory.Facts], way: None, data: st.DataObject) -> None:
+def test_back_ends_agree(
+    world: Access, facts: list[memory.Facts], way: None, stopped: list[str], data: st.DataObject
+) -> None:
     for text in data.draw(st.lists(queries, min_size=3, max_size=3)):
         node = parse(text, NOW).node
-        with suppress(TookTooLong), bounded(2):  # PostgreSQL plans some sequences of steps badly
-            found = matching.matching(accounts_access.rows(world, Run), node, Scope(world.team.id, NOW))
-            assert sorted(found.values_list("number", flat=True)) == sorted(
-                each.run.number for each in facts if memory.holds(node, each)
-            ), text
+        try:
+            with bounded(2):  # PostgreSQL plans some sequences of steps badly
+                matched = matching.matching(accounts_access.rows(world, Run), node, Scope(world.team.id, NOW))
+                found = sorted(matched.values_list("number", flat=True))
+        except TookTooLong:
+            stopped.append(text)
+        else:
+            assert found == sorted(each.run.number for each in facts if memory.holds(node, each)), text
 
 
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(text=st.one_of(queries, st.text(max_size=40)))
-def test_no_query_reads_rows_of_another_team(world: Access, text: str) -> None:
+def test_no_query_reads_rows_of_another_team(world: Access, stopped: list[str], text: str) -> None:
     try:
         node = parse(text, NOW).node
     except QueryError:
         return
-    with suppress(TookTooLong), bounded():  # which a busy machine needs more often, and which shows nothing of anybody
-        found = matching.matching(accounts_access.rows(world, Run), node, Scope(world.team.id, NOW))
-        assert set(found.values_list("team_id", flat=True)) <= {world.team.id}
+    try:
+        with bounded():
+            found = matching.matching(accounts_access.rows(world, Run), node, Scope(world.team.id, NOW))
+            assert set(found.values_list("team_id", flat=True)) <= {world.team.id}
+    except TookTooLong:
+        stopped.append(text)
 
 
 def test_every_field_is_asked_about_in_this_test() -> None:
